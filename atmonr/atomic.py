@@ -1,0 +1,104 @@
+"""Write files and folders so that a final name never holds something half written.
+
+Everything is written under a temporary name in the same folder (so that the rename cannot cross a file
+system), flushed to disk, then renamed. Whoever sees the final name sees the whole content, after a power
+cut too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from atmonr.errors import StoreError, UsageError
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path that becomes `path` when the block ends without an exception.
+
+    Args:
+        path: Final file name; an existing file is replaced. Missing parent folders are made.
+
+    Raises:
+        StoreError: If the file system refuses (disk full, no permission); names the final path.
+    """
+    path = Path(path)
+    temporary = _temporary(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        _fsync(temporary)
+        os.replace(temporary, path)
+        _fsync(path.parent)
+    except OSError as error:
+        raise StoreError(f"{path}: cannot write: {error.strerror or error}") from error
+    finally:
+        with suppress(OSError):  # never hide the error that led here
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Yield a temporary folder that becomes `path` when the block ends without an exception.
+
+    Args:
+        path: Final folder name, which must not exist. Missing parent folders are made.
+
+    Raises:
+        UsageError: If `path` exists already, now or when the block ends.
+        StoreError: If the file system refuses (disk full, no permission); names the final path.
+    """
+    path = Path(path)
+    _refuse_existing(path)
+    temporary = _temporary(path)
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        for child in temporary.rglob("*"):
+            _fsync(child)
+        _fsync(temporary)
+        # os.replace would silently take the place of an empty folder made meanwhile.
+        _refuse_existing(path)
+        os.replace(temporary, path)
+        _fsync(path.parent)
+    except OSError as error:
+        raise StoreError(f"{path}: cannot write: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal, read in pieces.
+
+    Raises:
+        StoreError: If the file cannot be read.
+    """
+    try:
+        with open(path, "rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise StoreError(f"{path}: cannot read: {error.strerror or error}") from error
+
+
+def _temporary(path: Path) -> Path:
+    # The suffix stays last because several writers (netCDF, PNG) choose the format by it.
+    return path.parent / f".{path.stem}.{uuid.uuid4().hex[:12]}.tmp{path.suffix}"
+
+
+def _refuse_existing(path: Path) -> None:
+    if path.exists() or path.is_symlink():
+        raise UsageError(f"{path}: exists already; choose another name or remove it first")
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

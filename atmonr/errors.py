@@ -1,0 +1,74 @@
+"""Every error a user can cause or meet, each with the exit code the command line ends with.
+
+A message is one line: what is wrong, in which file and variable, what was expected, what to do.
+The codes follow BSD sysexits(3) where it has a fitting one, so that a batch system can tell "fix the
+input" (65, 78) from "run it again" (75).
+"""
+
+from __future__ import annotations
+
+
+class AtmonrError(Exception):
+    """Base of all errors raised on purpose; the command line shows its message without a traceback."""
+
+    exit_code = 1
+
+
+class UsageError(AtmonrError):
+    """The command asks for something that cannot be done, such as writing over an existing output."""
+
+    exit_code = 2
+
+
+class GranuleError(AtmonrError):
+    """A satellite file is unreadable, truncated, or not what its reader expects."""
+
+    exit_code = 65
+
+
+class SceneError(AtmonrError):
+    """A scene, shard, receipt, extract or truth file is missing, damaged, or inconsistent."""
+
+    exit_code = 65
+
+
+class ResumeError(AtmonrError):
+    """A run folder belongs to another config or scene, or its checkpoints cannot be read."""
+
+    exit_code = 65
+
+
+class DivergedError(AtmonrError):
+    """Training produced a non-finite loss; the last good checkpoint is kept."""
+
+    exit_code = 70
+
+
+class StoreError(AtmonrError):
+    """Reading or writing a file failed: disk full, no permission, network file system gone."""
+
+    exit_code = 74
+
+
+class StoppedError(AtmonrError):
+    """Stopped by a signal after saving; the same command with --resume continues."""
+
+    exit_code = 75
+
+
+class GpuMemoryError(AtmonrError):
+    """The GPU, or the host, has too little memory for the requested sizes."""
+
+    exit_code = 76
+
+
+class ConfigError(AtmonrError):
+    """A configuration file or override has an unknown key, a wrong type or a value out of range."""
+
+    exit_code = 78
+
+
+class WorldError(AtmonrError):
+    """The ranks of a distributed run do not fit together, or the requested device is absent."""
+
+    exit_code = 78

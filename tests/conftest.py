@@ -1,0 +1,50 @@
+"""What tests of several packages share."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+
+Launch = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session")
+def checkout() -> Path:
+    """The root of the source tree."""
+    return CHECKOUT
+
+
+@pytest.fixture
+def python() -> Launch:
+    """Run this interpreter in a process of its own: `python("-c", script)`."""
+
+    def launch(*arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+        return _run([sys.executable, *arguments], env)
+
+    return launch
+
+
+@pytest.fixture
+def mpi_python() -> Launch:
+    """Run this interpreter on several MPI ranks: `mpi_python(2, "-c", script)`."""
+    # The launcher of the MPI that mpi4py was installed with; another one on PATH would start ranks of size 1.
+    mpiexec = Path(sys.executable).with_name("mpiexec")
+    if not mpiexec.exists():
+        pytest.skip(f"no mpiexec beside {sys.executable}; pip install 'atmonr[mpi]'")
+
+    def launch(ranks: int, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return _run([str(mpiexec), "-n", str(ranks), sys.executable, *arguments], None)
+
+    return launch
+
+
+def _run(command: Sequence[str], env: dict[str, str] | None) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **(env or {})}
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)

@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import pytest
+
+from atmonr import errors
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("UsageError", 2),
+        ("GranuleError", 65),
+        ("SceneError", 65),
+        ("ResumeError", 65),
+        ("DivergedError", 70),
+        ("StoreError", 74),
+        ("StoppedError", 75),
+        ("GpuMemoryError", 76),
+        ("ConfigError", 78),
+        ("WorldError", 78),
+    ],
+)
+def test_exit_codes_are_what_job_scripts_rely_on(name: str, code: int) -> None:
+    error = getattr(errors, name)
+    assert issubclass(error, errors.AtmonrError)
+    assert error("message").exit_code == code
+
+
+def test_every_error_is_listed_above() -> None:
+    defined = {name for name, value in vars(errors).items() if isinstance(value, type)}
+    assert len(defined) == 11
