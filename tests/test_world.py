@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from atmonr.device import choose_device
+from atmonr.errors import WorldError
+from atmonr.world import World
+
+Launch = Callable[..., subprocess.CompletedProcess[str]]
+
+# Every rank checks what it sees; a wrong value ends the job with a traceback.
+TALK = textwrap.dedent(
+    """
+    import sys
+    import torch
+    from atmonr.world import World
+
+    def check(found, expected):
+        if found != expected:
+            sys.exit(f"found {found}, expected {expected}")
+
+    with World.detect("cpu") as world:
+        check((world.size, world.backend), (2, "gloo"))
+        check(world.all_reduce_sum_(torch.tensor([world.rank + 1.0, 1.0])).tolist(), [3.0, 2.0])
+        check([world.any(False), world.any(world.rank == 1)], [False, True])
+        check(world.broadcast_object({"rank": world.rank}), {"rank": 0})
+        check(world.gather(world.rank), [0, 1] if world.rank == 0 else None)
+        pair = world.split([0, 1])
+        check((pair.rank, pair.size), (world.rank, 2))
+        check(pair.all_reduce_sum_(torch.ones(1)).item(), 2.0)
+        alone = world.split([world.rank])
+        check((alone.rank, alone.size, alone.gather(7)), (0, 1, [7]))
+        world.barrier()
+    """
+)
+
+FAIL = textwrap.dedent(
+    """
+    import sys
+    from atmonr.errors import AtmonrError, StoreError
+    from atmonr.world import World
+
+    try:
+        with World.detect("cpu") as world:
+            if world.rank == int(sys.argv[1]):
+                raise StoreError("disk full")
+            world.barrier()
+    except AtmonrError as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_code)
+    """
+)
+
+
+def test_one_process_needs_no_group() -> None:
+    with World.detect("cpu") as world:
+        assert (world.rank, world.size, world.backend) == (0, 1, None)
+        assert world.device == torch.device("cpu")
+        assert world.all_reduce_sum_(torch.ones(2)).tolist() == [1.0, 1.0]
+        assert world.any(True) and not world.any(False)
+        assert world.broadcast_object("x") == "x"
+        assert world.gather("x") == ["x"]
+        assert world.split([0]).size == 1
+
+
+def test_two_mpi_ranks_talk(mpi_python: Launch) -> None:
+    done = mpi_python(2, "-c", TALK)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_failing_rank_ends_the_whole_job_with_its_code(mpi_python: Launch, rank: int) -> None:
+    done = mpi_python(2, "-c", FAIL, str(rank))
+    assert done.returncode == 74, done.stderr
+    assert "disk full" in done.stderr
+    assert f"stopped because rank {rank} did" in done.stderr
+
+
+@pytest.mark.slow
+def test_two_torchrun_ranks_talk() -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node=2",
+        "--no-python",
+    ]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*command, sys.executable, "-c", TALK], capture_output=True, text=True, timeout=120, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_two_slurm_tasks_without_mpi_meet_by_the_job_number() -> None:
+    slurm = {
+        "SLURM_STEP_ID": "0",
+        "SLURM_STEP_NUM_TASKS": "2",
+        "SLURM_STEP_NODELIST": "localhost",
+        "SLURM_JOB_ID": str(os.getpid()),
+    }
+    script = TALK.replace("World.detect", "World.env")
+    environments = [{**os.environ, **slurm, "SLURM_PROCID": rank, "SLURM_LOCALID": rank} for rank in "01"]
+    tasks = [
+        subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE, text=True, env=environment)
+        for environment in environments
+    ]
+    messages = [task.communicate(timeout=120)[1] for task in tasks]
+    assert [task.returncode for task in tasks] == [0, 0], messages
+
+
+def test_silent_singletons_are_refused(python: Launch) -> None:
+    pytest.importorskip("mpi4py")
+    # What a process sees that another MPI's launcher started: two ranks around it, one in its own MPI.
+    script = (
+        "from atmonr.errors import WorldError\n"
+        "from atmonr.world import World\n"
+        "try:\n"
+        "    World.detect('cpu')\n"
+        "except WorldError as error:\n"
+        "    print(error)\n"
+    )
+    done = python("-c", script, env={"OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_SIZE": "2"})
+    assert "Open MPI started 2 processes but MPI sees 1" in done.stdout, done.stderr
+
+
+def test_the_environment_must_name_a_launcher() -> None:
+    with pytest.raises(WorldError, match="start with torchrun, srun or mpiexec"):
+        World.env("cpu")
+
+
+def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert choose_device("auto", 0) == torch.device("cpu")
+    with pytest.raises(WorldError, match="torch sees no GPU"):
+        choose_device("cuda", 0)
+
+
+def test_ranks_share_gpus_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    made_current: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", made_current.append)
+    chosen = [choose_device("auto", local_rank) for local_rank in range(3)]
+    assert [device.index for device in chosen] == [0, 1, 0]
+    assert made_current == chosen
