@@ -1,0 +1,1 @@
+"""Readers of satellite files: a native file becomes a `Granule` with canonical names, units and masks."""

@@ -1,0 +1,137 @@
+"""Careful reading of netCDF-4 files: every failure is a `GranuleError` that names the file and the
+variable."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import netCDF4
+import numpy as np
+from numpy.typing import NDArray
+
+from atmonr.errors import GranuleError
+
+# NASA ocean-colour files mark missing values with -32767, sometimes without saying so; no quantity gets
+# there.
+_FILL_LIMIT = -32000.0
+
+
+class NetcdfFile:
+    """An open netCDF-4 file. Variables are named "group/variable".
+
+    Args:
+        path: the file.
+        expected: what kind of file the caller wants, for messages.
+
+    Raises:
+        GranuleError: there is no such file, or it is not (or no longer) netCDF-4.
+    """
+
+    def __init__(self, path: Path, expected: str) -> None:
+        self.path, self._expected = path, expected
+        if not path.is_file():
+            raise GranuleError(f"{path}: no such file; expected {expected}")
+        try:
+            self._file = netCDF4.Dataset(path)
+        except (OSError, RuntimeError) as error:
+            size = path.stat().st_size
+            raise GranuleError(
+                f"{path}: not readable as netCDF-4 ({size} bytes; {_reason(error)}); expected {expected},"
+                " the file may be empty, truncated or of another format: fetch it again"
+            ) from error
+        # Unpacking is done here, because scale factors of real files have been wrong.
+        self._file.set_auto_scale(False)
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file.isopen():
+            self._file.close()
+
+    def attribute(self, name: str) -> str | float | None:
+        """A global attribute, None if it is absent."""
+        value = getattr(self._file, name, None)
+        if value is None or isinstance(value, str):
+            return value
+        values = np.ravel(value)
+        return float(values[0]) if values.size and np.issubdtype(values.dtype, np.number) else None
+
+    def has(self, name: str) -> bool:
+        """Whether the file has a variable."""
+        return self._find(name) is not None
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of a variable.
+
+        Raises:
+            GranuleError: it is missing or not numeric.
+        """
+        return tuple(int(size) for size in self._variable(name).shape)
+
+    def is_packed(self, name: str) -> bool:
+        """Whether a variable says that its values must be scaled."""
+        return bool({"scale_factor", "add_offset"} & set(self._variable(name).ncattrs()))
+
+    def read(self, name: str, index: Any = ..., *, unpack: bool = True) -> NDArray[np.float32]:
+        """Values of a variable as float32 with NaN where they are missing.
+
+        Missing is what the file's own attributes say, what is not finite, and everything up to -32000.
+
+        Args:
+            name: "group/variable".
+            index: a NumPy index.
+            unpack: apply the variable's scale and offset.
+
+        Raises:
+            GranuleError: the variable is missing or not numeric, or the file is damaged.
+        """
+        return self._values(name, index, np.float32, unpack).astype(np.float32, copy=False)
+
+    def read_double(self, name: str, index: Any = ...) -> NDArray[np.float64]:
+        """Like `read`, in float64."""
+        return self._values(name, index, np.float64, True).astype(np.float64, copy=False)
+
+    def _values(self, name: str, index: Any, dtype: type[np.floating[Any]], unpack: bool) -> NDArray[Any]:
+        variable = self._variable(name)
+        try:
+            stored = variable[index]
+        except (OSError, RuntimeError, IndexError) as error:
+            raise GranuleError(
+                f"{self.path}: cannot read {name} ({_reason(error)}); expected {self._expected},"
+                " the file may be truncated: fetch it again"
+            ) from error
+        raw = np.ma.getdata(stored)
+        missing = np.array(np.ma.getmaskarray(stored))
+        if raw.dtype.kind == "f" or raw.dtype == np.int16:
+            missing |= raw <= _FILL_LIMIT  # wider integers may hold such values before they are scaled
+        values = raw.astype(dtype)
+        if unpack:
+            values *= dtype(getattr(variable, "scale_factor", 1.0))
+            values += dtype(getattr(variable, "add_offset", 0.0))
+        missing |= ~np.isfinite(values)
+        missing |= values <= _FILL_LIMIT
+        values[missing] = np.nan
+        return values
+
+    def _variable(self, name: str) -> netCDF4.Variable:
+        variable = self._find(name)
+        if variable is None:
+            raise GranuleError(f"{self.path}: has no variable {name}; expected {self._expected}")
+        if not isinstance(variable.dtype, np.dtype) or variable.dtype.kind not in "iuf":
+            raise GranuleError(f"{self.path}: {name} has type {variable.dtype}; expected numbers")
+        return variable
+
+    def _find(self, name: str) -> netCDF4.Variable | None:
+        *groups, last = name.split("/")
+        here = self._file
+        for group in groups:
+            if group not in here.groups:
+                return None
+            here = here.groups[group]
+        return here.variables.get(last)
+
+
+def _reason(error: Exception) -> str:
+    """The library's own words, on one line and without the file name that the caller gives anyway."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(text.split())

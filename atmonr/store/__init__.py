@@ -1,0 +1,1 @@
+"""Scenes on disk: a granule is ingested once into a Zarr group, then read many times."""

@@ -1,0 +1,163 @@
+"""How a scene lies on disk: one Zarr v3 group, sharded, that plain xarray opens.
+
+Chunks are small enough for a tile to read little more than it needs; shards gather them into few files and
+are the unit that one writer owns.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.codecs import BloscCodec, Crc32cCodec
+
+from atmonr.sensors.granule import OPTIONAL_QUANTITIES, QUANTITIES
+
+FORMAT_VERSION = 1
+FORMAT_ATTRIBUTE = "atmonr_scene_format"
+
+RAY_DIMENSIONS = ("view", "line", "pixel")
+CHUNK = (15, 64, 64)
+SHARD_LINES, SHARD_PIXELS = 128, 704  # the full width of a swath
+
+GEOMETRY = tuple(name for name in QUANTITIES if name != "radiance")
+VIEW_VARIABLES = ("view_angle_deg", "wavelength_nm", "band", "solar_irradiance", "holdout")
+REQUIRED = ("reflectance", *GEOMETRY, "valid", *VIEW_VARIABLES, "band_wavelength_nm")
+
+_COORDINATES = "latitude longitude view_angle_deg wavelength_nm"
+_REFLECTANCE = {
+    "units": "1",
+    "standard_name": "toa_bidirectional_reflectance",
+    "long_name": "pi L d^2 / (F0 cos(solar zenith angle))",
+    "coordinates": _COORDINATES,
+}
+_VALID = {
+    "long_name": "whether the ray is usable",
+    "flag_values": [0, 1],
+    "flag_meanings": "unusable usable",
+    "coordinates": _COORDINATES,
+}
+_VIEW_ATTRIBUTES: dict[str, dict[str, Any]] = {
+    "view_angle_deg": {
+        "units": "degree",
+        "long_name": "angle from nadir at the instrument, positive forward",
+    },
+    "wavelength_nm": {"units": "nm", "standard_name": "radiation_wavelength"},
+    "band": {"long_name": "index of the view's band in band_wavelength_nm"},
+    "solar_irradiance": {"units": "W m-2 um-1", "long_name": "solar irradiance F0 at one astronomical unit"},
+    "holdout": {
+        "long_name": "whether the view is kept from training",
+        "flag_values": [0, 1],
+        "flag_meanings": "training held_out",
+    },
+    "band_wavelength_nm": {"units": "nm", "standard_name": "radiation_wavelength"},
+    "line": {"long_name": "line of the granule, counted northwards"},
+    "pixel": {"long_name": "pixel of the granule, counted eastwards"},
+}
+
+
+def create_scene(
+    folder: Path, shape: tuple[int, int, int], optional: Iterable[str]
+) -> tuple[zarr.Group, dict[str, zarr.Array[Any]]]:
+    """Make the empty group and the arrays that are filled block by block.
+
+    Args:
+        folder: where to; it may exist but must be empty.
+        shape: number of views, lines and pixels.
+        optional: names of `OPTIONAL_QUANTITIES` to make room for.
+
+    Returns:
+        The open group, and its arrays (view, line, pixel) and (view, line) by name.
+    """
+    group = zarr.create_group(folder, zarr_format=3)
+    arrays = {
+        "reflectance": _create_rays(group, "reflectance", shape, _REFLECTANCE),
+        "valid": _create_rays(group, "valid", shape, _VALID, dtype="uint8"),
+    }
+    for name in GEOMETRY:
+        attributes = {"units": QUANTITIES[name].units, "standard_name": QUANTITIES[name].standard_name}
+        arrays[name] = _create_rays(group, name, shape, attributes)
+    for name in optional:
+        if name == "time":
+            attributes = {"units": OPTIONAL_QUANTITIES[name].units, "standard_name": "time"}
+            arrays[name] = _create(group, name, np.full(shape[:2], np.nan), ("view", "line"), attributes)
+        else:
+            attributes = {
+                **_REFLECTANCE,
+                "long_name": f"Stokes component {name}, normalised like reflectance",
+            }
+            arrays[name] = _create_rays(group, name, shape, attributes)
+    return group, arrays
+
+
+def write_vectors(group: zarr.Group, vectors: Mapping[str, tuple[str, NDArray[Any]]]) -> None:
+    """Write the one-dimensional variables, given as name -> (dimension, values)."""
+    for name, (dimension, values) in vectors.items():
+        _create(group, name, values, (dimension,), _VIEW_ATTRIBUTES[name])
+
+
+def finish_scene(folder: Path, group: zarr.Group, attributes: Mapping[str, Any]) -> None:
+    """Write the group's attributes, and a copy of all metadata so that readers open one file, not thirty."""
+    group.attrs.update(attributes)
+    with warnings.catch_warnings():
+        # The copy is a convention of zarr-python and xarray, which the format's specification does not know.
+        warnings.filterwarnings("ignore", message="Consolidated metadata", category=UserWarning)
+        zarr.consolidate_metadata(folder)
+
+
+def count_shards(array: zarr.Array[Any]) -> int:
+    """How many shard files an array has when it is complete."""
+    shard = array.shards or array.chunks
+    return math.prod(-(-size // part) for size, part in zip(array.shape, shard, strict=True))
+
+
+def _create_rays(
+    group: zarr.Group,
+    name: str,
+    shape: tuple[int, int, int],
+    attributes: dict[str, Any],
+    dtype: str = "float32",
+) -> zarr.Array[Any]:
+    chunks = tuple(min(size, limit) for size, limit in zip(shape, CHUNK, strict=True))
+    # A shard is a whole number of chunks. It holds all views, because a tile is read with all its views.
+    limits = (shape[0], min(shape[1], SHARD_LINES), min(shape[2], SHARD_PIXELS))
+    shards = tuple(-(-limit // chunk) * chunk for limit, chunk in zip(limits, chunks, strict=True))
+    return group.create_array(
+        name,
+        shape=shape,
+        dtype=dtype,
+        chunks=chunks,
+        shards=shards,
+        compressors=(BloscCodec(cname="zstd", clevel=3, shuffle="shuffle"), Crc32cCodec()),
+        fill_value=np.nan if dtype == "float32" else 0,
+        dimension_names=RAY_DIMENSIONS,
+        attributes=attributes,
+        # A shard without valid rays is written too: then a missing file always means damage.
+        config={"write_empty_chunks": True},
+    )
+
+
+def _create(
+    group: zarr.Group,
+    name: str,
+    values: NDArray[Any],
+    dimensions: tuple[str, ...],
+    attributes: dict[str, Any],
+) -> zarr.Array[Any]:
+    array = group.create_array(
+        name,
+        shape=values.shape,
+        dtype=values.dtype,
+        chunks=values.shape,
+        dimension_names=dimensions,
+        attributes=attributes,
+        config={"write_empty_chunks": True},
+    )
+    array[...] = values
+    return array

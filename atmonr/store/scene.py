@@ -1,0 +1,194 @@
+"""A scene on disk, opened for reading: checked at the door, read piece by piece."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+import zarr
+from numpy.typing import NDArray
+
+from atmonr.errors import SceneError
+from atmonr.geo.frame import Frame
+from atmonr.store.layout import (
+    FORMAT_ATTRIBUTE,
+    FORMAT_VERSION,
+    REQUIRED,
+    VIEW_VARIABLES,
+    count_shards,
+)
+
+_ALL = slice(None)
+_REMEDY = "ingest the granule again"
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One scene; see `open_scene`.
+
+    Attributes:
+        path: the folder.
+        group: the open Zarr group.
+        frame: local frame, with the box that holds every ray.
+        top_height_m: height above the ellipsoid at which rays start [m].
+        pixel_m: median distance of neighbouring pixels of the view nearest to nadir [m].
+        footprint_m: x0, y0, x1, y1 of that view's pixels in the frame [m].
+        scene_id: SHA-256 of what determines the content; equal for equal scenes wherever they lie.
+        sun_direction: coefficients for `atmonr.geo.sun.sun_direction`.
+        provenance: source, its checksum and size, version of the code, options, notes.
+    """
+
+    path: Path
+    group: zarr.Group
+    frame: Frame
+    top_height_m: float
+    pixel_m: float
+    footprint_m: tuple[float, float, float, float]
+    scene_id: str
+    sun_direction: list[list[float]]
+    provenance: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The folder's name without its suffix."""
+        return self.path.stem
+
+    @property
+    def granule(self) -> str:
+        """Name of the granule that the scene was made from."""
+        return str(self.group.attrs["granule"])
+
+    @cached_property
+    def shape(self) -> tuple[int, int, int]:
+        """Number of views, lines and pixels."""
+        views, lines, pixels = self._array("valid").shape
+        return views, lines, pixels
+
+    @cached_property
+    def wavelengths_nm(self) -> NDArray[np.float32]:
+        """(B,) wavelengths of the bands, ascending [nm]."""
+        return self.read("band_wavelength_nm")
+
+    @cached_property
+    def view_band(self) -> NDArray[np.int8]:
+        """(V,) index of each view's band."""
+        return self.read("band")
+
+    @cached_property
+    def view_angle_deg(self) -> NDArray[np.float32]:
+        """(V,) angle of each view from nadir at the instrument, positive forward [degrees]."""
+        return self.read("view_angle_deg")
+
+    @cached_property
+    def holdout(self) -> NDArray[np.bool_]:
+        """(V,) whether a view is kept from training."""
+        return self.read("holdout").astype(bool)
+
+    @cached_property
+    def dataset(self) -> xr.Dataset:
+        """The whole scene as a lazy xarray Dataset."""
+        return xr.open_zarr(self.path, chunks=None)
+
+    def has(self, name: str) -> bool:
+        """Whether the scene has a variable, for optional ones: q, u, time."""
+        return name in self.group
+
+    def read(self, name: str, lines: slice = _ALL, pixels: slice = _ALL, views: slice = _ALL) -> NDArray[Any]:
+        """Read a variable, or a part of it; only the chunks that are needed are read.
+
+        Args:
+            name: a variable of the scene.
+            lines: which lines, of variables that have them.
+            pixels: which pixels, likewise.
+            views: which views, likewise; one-dimensional variables are read whole.
+
+        Returns:
+            The stored values, bit for bit: (view, line, pixel), (view, line) or one-dimensional.
+
+        Raises:
+            SceneError: there is no such variable, or its file is damaged.
+        """
+        array = self._array(name)
+        index = (views, lines, pixels)[: array.ndim] if array.ndim > 1 else _ALL
+        try:
+            return np.asarray(array[index])
+        except (OSError, ValueError, RuntimeError) as error:
+            reason = " ".join(str(error).split())
+            raise SceneError(f"{self.path}: cannot read {name} ({reason}); {_REMEDY}") from error
+
+    def _array(self, name: str) -> zarr.Array[Any]:
+        array = self.group.get(name)
+        if not isinstance(array, zarr.Array):
+            known = ", ".join(sorted(self.group.array_keys()))
+            raise SceneError(f"{self.path}: has no variable {name!r}; expected one of {known}")
+        return array
+
+
+def open_scene(path: Path | str) -> Scene:
+    """Open a scene that `atmonr.store.ingest.ingest` wrote.
+
+    Raises:
+        SceneError: the folder is not a scene, is of another format version, or is incomplete.
+    """
+    path = Path(path)
+    if not (path / "zarr.json").is_file():
+        raise SceneError(
+            f"{path}: is not a scene (no zarr.json); expected a folder written by 'atmonr ingest'"
+        )
+    try:
+        group = zarr.open_group(path, mode="r", zarr_format=3)
+        version = group.attrs.get(FORMAT_ATTRIBUTE)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        raise SceneError(f"{path}: not readable as Zarr v3 ({reason}); {_REMEDY}") from error
+    if version != FORMAT_VERSION:
+        raise SceneError(
+            f"{path}: {FORMAT_ATTRIBUTE} is {version!r}; expected {FORMAT_VERSION}, a scene of this version:"
+            f" {_REMEDY}"
+        )
+    try:
+        scene = _from_attributes(path, group)
+    except (KeyError, TypeError, ValueError) as error:
+        raise SceneError(f"{path}: attributes are damaged ({error}); {_REMEDY}") from error
+    _check_arrays(scene)
+    return scene
+
+
+def _from_attributes(path: Path, group: zarr.Group) -> Scene:
+    attributes: dict[str, Any] = dict(group.attrs)
+    x0, y0, x1, y1 = (float(value) for value in attributes["footprint_m"])
+    return Scene(
+        path=path,
+        group=group,
+        frame=Frame.from_json(json.loads(attributes["frame"])),
+        top_height_m=float(attributes["top_height_m"]),
+        pixel_m=float(attributes["pixel_m"]),
+        footprint_m=(x0, y0, x1, y1),
+        scene_id=str(attributes["scene_id"]),
+        sun_direction=json.loads(attributes["sun_direction"]),
+        provenance=json.loads(attributes["provenance"]),
+    )
+
+
+def _check_arrays(scene: Scene) -> None:
+    """Every variable is there with the right shape and all its files (Zarr reads a lost one as fill)."""
+    for name in REQUIRED:
+        array = scene._array(name)
+        size = len(scene.wavelengths_nm) if name == "band_wavelength_nm" else scene.shape[0]
+        one_dimensional = name in (*VIEW_VARIABLES, "band_wavelength_nm")
+        expected = (size,) if one_dimensional else scene.shape
+        if array.shape != expected:
+            raise SceneError(
+                f"{scene.path}: {name} has the shape {array.shape}; expected {expected}: {_REMEDY}"
+            )
+        files = sum(file.is_file() for file in (scene.path / name / "c").rglob("*"))
+        if files != count_shards(array):
+            raise SceneError(
+                f"{scene.path}: {name} has {files} of its {count_shards(array)} files; expected a complete"
+                f" scene: {_REMEDY}"
+            )

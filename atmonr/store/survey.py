@@ -1,0 +1,120 @@
+"""A first look at a granule's geolocation: which part of the image to keep, and where its centre is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from atmonr.errors import GranuleError, UsageError
+from atmonr.geo.ellipsoid import surface_normal
+from atmonr.sensors.granule import Granule
+
+_EVERY = 17  # every so many pixels are plenty to find their middle; a prime number meets all columns
+
+
+class BoundingBox(NamedTuple):
+    """A box of longitudes and latitudes [degrees]; it crosses the dateline where west > east."""
+
+    west_deg: float
+    south_deg: float
+    east_deg: float
+    north_deg: float
+
+    def check(self) -> None:
+        """Refuse a box that holds nothing or is not on the Earth.
+
+        Raises:
+            UsageError: south is not below north, or a value is out of range.
+        """
+        latitudes = -90.0 <= self.south_deg < self.north_deg <= 90.0
+        longitudes = all(-180.0 <= value <= 360.0 for value in (self.west_deg, self.east_deg))
+        if not (latitudes and longitudes and self.west_deg != self.east_deg):
+            raise UsageError(
+                f"bounding box {','.join(f'{value:g}' for value in self)}: expected west,south,east,north in"
+                " degrees with south < north (west > east crosses the dateline)"
+            )
+
+    def contains(
+        self, latitude_deg: NDArray[np.float32], longitude_deg: NDArray[np.float32]
+    ) -> NDArray[np.bool_]:
+        """Which places lie inside; False for NaN."""
+        width = self.east_deg - self.west_deg
+        width += 360.0 if width < 0.0 else 0.0
+        inside = (longitude_deg - self.west_deg) % 360.0 <= width
+        inside &= (latitude_deg >= self.south_deg) & (latitude_deg <= self.north_deg)
+        return inside
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What to keep of a granule.
+
+    Attributes:
+        lines: lines that hold any pixel to keep.
+        pixels: pixels of the line that do.
+        latitude_deg: geodetic latitude of the mean vertical of all these pixels.
+        longitude_deg: its longitude, in [-180, 180).
+        nadir_view: the view nearest to nadir of those that are located at all.
+    """
+
+    lines: slice
+    pixels: slice
+    latitude_deg: float
+    longitude_deg: float
+    nadir_view: int
+
+
+def survey(granule: Granule, bbox: BoundingBox | None, block_lines: int) -> Survey:
+    """Read the geolocation of all views once.
+
+    Raises:
+        GranuleError: no pixel has a place.
+        UsageError: no pixel lies in the bounding box.
+    """
+    views, lines, pixels = granule.shape
+    total, kept_per_view = np.zeros(3), np.zeros(views, dtype=int)
+    any_line, any_pixel = np.zeros(lines, dtype=bool), np.zeros(pixels, dtype=bool)
+    located = False
+    for block in line_blocks(slice(0, lines), block_lines):
+        data = granule.read_lines(block, ("latitude", "longitude"))
+        latitude, longitude = data.latitude.to_numpy(), data.longitude.to_numpy()
+        keep = np.isfinite(latitude) & np.isfinite(longitude)
+        located |= bool(keep.any())
+        if bbox is not None:
+            keep &= bbox.contains(latitude, longitude)
+        some = np.flatnonzero(keep)[::_EVERY]
+        total += surface_normal(latitude.ravel()[some], longitude.ravel()[some]).sum(axis=0)
+        kept_per_view += keep.sum(axis=(1, 2))
+        any_line[block] = keep.any(axis=(0, 2))
+        any_pixel |= keep.any(axis=(0, 1))
+    if not located:
+        raise GranuleError(f"{granule.path}: no pixel has a latitude and longitude; expected at least one")
+    if not any_line.any():
+        raise UsageError(
+            f"{granule.path}: no pixel lies in the bounding box; expected one that meets the granule"
+        )
+    angles = np.where(kept_per_view > 0, np.abs(granule.view_angle_deg), np.inf)
+    longitude_deg = float(np.degrees(np.arctan2(total[1], total[0])))
+    return Survey(
+        lines=_span(any_line),
+        pixels=_span(any_pixel),
+        latitude_deg=float(np.degrees(np.arctan2(total[2], np.hypot(total[0], total[1])))),
+        longitude_deg=longitude_deg if longitude_deg < 180.0 else -180.0,
+        nadir_view=int(np.argmin(angles)),
+    )
+
+
+def line_blocks(lines: slice, block_lines: int) -> Iterator[slice]:
+    """Consecutive blocks that cover the lines; all but the last have `block_lines` lines."""
+    for start in range(lines.start, lines.stop, block_lines):
+        yield slice(start, min(start + block_lines, lines.stop))
+
+
+def _span(flags: NDArray[np.bool_]) -> slice:
+    """The shortest slice that holds every True."""
+    where = np.flatnonzero(flags)
+    return slice(int(where[0]), int(where[-1]) + 1)
