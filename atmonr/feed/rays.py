@@ -1,0 +1,216 @@
+"""All rays of a scene, loaded once into device memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from atmonr.errors import SceneError
+from atmonr.geo.frame import Frame
+from atmonr.geo.rays import RayLines, fit_paths, trace
+from atmonr.store.scene import Scene
+
+MAX_HEIGHT_ERROR_M = 0.05  # of the float32 path; rays that miss it are followed in fp64
+_LINES_AT_ONCE = 64
+_GEOMETRY = (
+    "latitude",
+    "longitude",
+    "surface_altitude",
+    "sensor_zenith_angle",
+    "sensor_azimuth_angle",
+)
+
+
+@dataclass(frozen=True)
+class ExactRays:
+    """Rays too slant for a parabola: their straight lines in fp64 (rare; none below 72 degrees and 20 km)."""
+
+    index: Tensor  # (E,) int64, ascending positions in the table
+    lines: RayLines  # (E, ...) NumPy, Earth-centred
+
+
+@dataclass(frozen=True)
+class RayBatch:
+    """Some rays of a table."""
+
+    path: Tensor  # (B, 8) float32, see `RayTable`
+    length_m: Tensor  # (B,) float32
+    reflectance: Tensor  # (B,) float32
+    band: Tensor  # (B,) int64
+    frame: Frame
+    top_height_m: float
+    exact: ExactRays | None = None  # with `index` into this batch
+
+    def __len__(self) -> int:
+        return len(self.path)
+
+    def points(self, position_BS: Tensor) -> Tensor:
+        """(B, S, 3) frame coordinates x, y, height [m] at fractions of the rays, 0 top, 1 surface."""
+        s, p = position_BS, self.path[:, :, None]
+        x = p[:, 0] + s * (p[:, 1] + s * p[:, 2])
+        y = p[:, 3] + s * (p[:, 4] + s * p[:, 5])
+        height = self.top_height_m + s * (p[:, 6] + s * p[:, 7])
+        points = torch.stack([x, y, height], -1)
+        if self.exact is not None:
+            rays = RayLines(*(array[:, None] for array in self.exact.lines))
+            along = position_BS[self.exact.index].double().cpu().numpy()
+            xyz = rays.origin_ecef + (rays.length_m * along)[..., None] * rays.direction
+            points[self.exact.index] = torch.from_numpy(self.frame.from_ecef(xyz)).to(points)
+        return points
+
+    def to_sensor(self) -> Tensor:
+        """(B, 3) unit vectors from the middle of each ray towards the sensor, along the frame's axes."""
+        p = self.path
+        down = torch.stack([p[:, 1] + p[:, 2], p[:, 4] + p[:, 5], p[:, 6] + p[:, 7]], -1)
+        return -torch.nn.functional.normalize(down, dim=-1)
+
+    def select(self, part: slice) -> RayBatch:
+        """A run of the batch's rays."""
+        chosen = {name: getattr(self, name)[part] for name in ("path", "length_m", "reflectance", "band")}
+        exact = None
+        if self.exact is not None:
+            start, stop, _ = part.indices(len(self))
+            inside = (self.exact.index >= start) & (self.exact.index < stop)
+            exact = _some(self.exact, inside, self.exact.index[inside] - start)
+        return replace(self, **chosen, exact=exact)
+
+
+@dataclass(frozen=True)
+class RayTable:
+    """Rays as a struct of arrays on one device, 41 bytes each.
+
+    A path is p0..p7 of `atmonr.geo.rays.fit_paths`: x = p0 + p1 s + p2 s^2, y = p3 + p4 s + p5 s^2,
+    height = top + p6 s + p7 s^2 in metres, s from 0 at the top to 1 at the surface.
+    """
+
+    path: Tensor  # (R, 8) float32
+    length_m: Tensor  # (R,) float32
+    reflectance: Tensor  # (R,) float32
+    view: Tensor  # (R,) uint8
+    view_band: Tensor  # (V,) int64
+    frame: Frame
+    top_height_m: float
+    exact: ExactRays | None
+
+    def __len__(self) -> int:
+        return len(self.path)
+
+    @property
+    def bytes_per_ray(self) -> float:
+        """Device memory of the per-ray tensors divided by their number."""
+        tensors = [getattr(self, field.name) for field in fields(self)[:4]]
+        return sum(tensor.nbytes for tensor in tensors) / max(len(self), 1)
+
+    def take(self, index: Tensor) -> RayBatch:
+        """The rays at (B,) positions; no host synchronisation unless the table has exact rays."""
+        exact = None
+        if self.exact is not None:
+            slot = torch.searchsorted(self.exact.index, index).clamp_max(len(self.exact.index) - 1)
+            hit = self.exact.index[slot] == index
+            exact = _some(self.exact, slot[hit], torch.nonzero(hit).flatten())
+        return RayBatch(
+            self.path[index],
+            self.length_m[index],
+            self.reflectance[index],
+            self.view_band[self.view[index].long()],
+            self.frame,
+            self.top_height_m,
+            exact,
+        )
+
+
+def _some(exact: ExactRays, chosen: Tensor, index: Tensor) -> ExactRays | None:
+    keep = chosen.cpu().numpy()
+    return ExactRays(index, RayLines(*(array[keep] for array in exact.lines))) if len(index) else None
+
+
+def load_rays(scene: Scene, views: NDArray[np.integer], device: torch.device) -> RayTable:
+    """Loads the valid rays of chosen views.
+
+    Args:
+        scene: An open scene.
+        views: (K,) indices of the views to load. The rays of a single view come in the order of its pixels.
+        device: Where the table is to live.
+
+    Raises:
+        SceneError: There is no valid ray in these views.
+    """
+    blocks = [block for block in ray_blocks(scene, views) if len(block.length_m)]
+    if not blocks:
+        raise SceneError(f"{scene.path}: no valid ray in {len(views)} chosen views; expected at least one")
+
+    def gather(name: str) -> Tensor:
+        return torch.from_numpy(np.concatenate([getattr(block, name) for block in blocks])).to(device)
+
+    return RayTable(
+        path=gather("path"),
+        length_m=gather("length_m"),
+        reflectance=gather("reflectance"),
+        view=gather("view"),
+        view_band=torch.from_numpy(scene.view_band.astype(np.int64)).to(device),
+        frame=scene.frame,
+        top_height_m=scene.top_height_m,
+        exact=_gather_exact(blocks, device),
+    )
+
+
+@dataclass(frozen=True)
+class RayBlock:
+    """Rays of some lines of a scene."""
+
+    path: NDArray[np.float32]
+    length_m: NDArray[np.float32]
+    reflectance: NDArray[np.float32]
+    view: NDArray[np.uint8]
+    slant: NDArray[np.int64]  # positions of the rays that need fp64
+    lines: RayLines  # of those rays
+
+
+def ray_blocks(
+    scene: Scene, views: NDArray[np.integer], follow_above_m: float = MAX_HEIGHT_ERROR_M
+) -> Iterator[RayBlock]:
+    """Yields the valid rays of chosen views, some lines at a time.
+
+    Args:
+        scene: An open scene.
+        views: (K,) indices of the views.
+        follow_above_m: Height error of its parabola above which a ray's straight line is kept.
+    """
+    first, last = int(views.min()), int(views.max()) + 1
+    for start in range(0, scene.shape[1], _LINES_AT_ONCE):
+        lines = slice(start, start + _LINES_AT_ONCE)
+
+        def read(name: str, lines: slice = lines) -> NDArray[np.generic]:
+            return scene.read(name, lines=lines, views=slice(first, last))[views - first]
+
+        valid = read("valid").astype(bool)
+        latitude, longitude, altitude, zenith, azimuth = (
+            read(name)[valid].astype(np.float64) for name in _GEOMETRY
+        )
+        rays = trace(latitude, longitude, altitude, zenith, azimuth, scene.top_height_m)
+        path, residual = fit_paths(scene.frame, rays, scene.top_height_m)
+        slant = np.flatnonzero(residual > follow_above_m)
+        view = np.broadcast_to(views.astype(np.uint8)[:, None, None], valid.shape)[valid]
+        yield RayBlock(
+            path,
+            rays.length_m.astype(np.float32),
+            read("reflectance")[valid].astype(np.float32),
+            view,
+            slant,
+            RayLines(*(array[slant] for array in rays)),
+        )
+
+
+def _gather_exact(blocks: list[RayBlock], device: torch.device) -> ExactRays | None:
+    offsets = np.cumsum([0, *(len(block.length_m) for block in blocks[:-1])])
+    index = np.concatenate([block.slant + offset for block, offset in zip(blocks, offsets, strict=True)])
+    if not index.size:
+        return None
+    parts = zip(*(block.lines for block in blocks), strict=True)
+    lines = RayLines(*(np.concatenate(arrays) for arrays in parts))
+    return ExactRays(torch.from_numpy(index).to(device), lines)
