@@ -1,0 +1,1 @@
+"""How good an extract is: scores against a known truth, image scores, pictures."""

@@ -1,0 +1,104 @@
+"""Read what `merge` wrote, the part that is asked for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from atmonr.errors import SceneError
+from atmonr.geo.frame import Frame
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class ExtractFile:
+    """Coordinates of an extract, and its extinction on demand.
+
+    Attributes:
+        path: The file.
+        frame: Frame of x and y.
+        x_m: Cell centres along x [m], ascending, shape (X,).
+        y_m: Cell centres along y [m], ascending, shape (Y,).
+        altitude_m: Cell centres [m above the ellipsoid], ascending, shape (Z,).
+        wavelengths_nm: One per band, or empty when all bands share one extinction.
+        attrs: Global attributes of the file.
+    """
+
+    path: Path
+    frame: Frame
+    x_m: FloatArray
+    y_m: FloatArray
+    altitude_m: FloatArray
+    wavelengths_nm: tuple[float, ...]
+    attrs: dict[str, Any]
+
+    def extinction(self, wavelength_nm: float, rows: slice, columns: slice) -> NDArray[np.float32]:
+        """Return extinction [m^-1] of shape (altitude, rows, columns) of the band nearest to a wavelength.
+
+        Raises:
+            SceneError: If the file cannot be read or holds a value that is negative or not finite.
+        """
+        with _opened(self.path) as dataset:
+            variable = dataset["extinction"].isel(y=rows, x=columns)
+            if self.wavelengths_nm:
+                band = int(np.argmin(np.abs(np.subtract(self.wavelengths_nm, wavelength_nm))))
+                variable = variable.isel(band=band)
+            values = np.asarray(variable.transpose("altitude", "y", "x").values, np.float32)
+        if not (np.isfinite(values).all() and values.min(initial=0.0) >= 0):
+            raise SceneError(
+                f"{self.path}: variable extinction: negative or missing values; expected finite ones >= 0 m-1"
+            )
+        return values
+
+
+def open_extract(path: Path) -> ExtractFile:
+    """Read the coordinates of an extract.
+
+    Raises:
+        SceneError: If the file is not an extract; names the file and what is missing.
+    """
+    with _opened(path) as dataset:
+        missing = [name for name in ("extinction", "x", "y", "altitude") if name not in dataset.variables]
+        if missing or "frame" not in dataset.attrs:
+            lacking = f"variable {missing[0]}" if missing else "attribute frame"
+            raise SceneError(f"{path}: {lacking} is missing; expected the output of atmonr merge")
+        x, y, altitude = (ascending(path, name, dataset[name].values) for name in ("x", "y", "altitude"))
+        per_band = "band" in dataset["extinction"].dims
+        wavelengths = tuple(float(v) for v in dataset["wavelength"].values) if per_band else ()
+        attrs = dict(dataset.attrs)
+    try:
+        frame = Frame.from_json(json.loads(attrs["frame"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise SceneError(
+            f"{path}: attribute frame: expected the JSON that atmonr merge wrote ({error})"
+        ) from error
+    return ExtractFile(path, frame, x, y, altitude, wavelengths, attrs)
+
+
+def ascending(path: Path, name: str, values: Sequence[float] | NDArray[Any]) -> FloatArray:
+    """Return a coordinate as fp64, checked to be one-dimensional, finite, ascending and of 2 values or more.
+
+    Raises:
+        SceneError: Otherwise; names file and variable.
+    """
+    coordinate = np.asarray(values, np.float64)
+    if coordinate.ndim != 1 or not np.isfinite(coordinate).all():
+        raise SceneError(f"{path}: variable {name}: expected finite values along one dimension")
+    if coordinate.size < 2 or (np.diff(coordinate) <= 0).any():
+        raise SceneError(f"{path}: variable {name}: expected at least 2 values, ascending")
+    return coordinate
+
+
+def _opened(path: Path) -> xr.Dataset:
+    try:
+        return xr.open_dataset(path, engine="netcdf4")
+    except (OSError, ValueError) as error:
+        raise SceneError(f"{path}: cannot be read as netCDF; expected the output of atmonr merge") from error

@@ -1,0 +1,114 @@
+"""The true cloud, read and checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from atmonr.errors import SceneError
+from atmonr.evaluate.extract_file import ascending
+
+FloatArray = NDArray[np.float64]
+
+_COLUMN = ("x", "y")
+_VOLUME = ("x", "y", "altitude")
+
+
+@dataclass(frozen=True)
+class Truth:
+    """A known extinction volume.
+
+    Attributes:
+        path: The file.
+        latitude_deg: Latitude of the columns, shape (X, Y).
+        longitude_deg: Longitude of the columns, shape (X, Y).
+        altitude_m: Cell centres [m above the ellipsoid], ascending, shape (Z,).
+        extinction_per_m: Shape (X, Y, Z).
+        wavelength_nm: At which it holds.
+    """
+
+    path: Path
+    latitude_deg: FloatArray
+    longitude_deg: FloatArray
+    altitude_m: FloatArray
+    extinction_per_m: FloatArray
+    wavelength_nm: float
+
+    @property
+    def edges_m(self) -> FloatArray:
+        """Edges of the levels [m], half-way between the centres, shape (Z + 1,)."""
+        return cell_edges(self.altitude_m)
+
+
+def read_truth(path: Path) -> Truth:
+    """Read a truth file.
+
+    Raises:
+        SceneError: If it is unreadable, or a variable is missing or not as expected; names file and variable.
+    """
+    try:
+        with xr.open_dataset(path, engine="netcdf4") as opened:
+            dataset = opened.load()
+    except (OSError, ValueError) as error:
+        raise SceneError(f"{path}: cannot be read as netCDF; expected a truth file") from error
+    latitude, longitude = (_variable(path, dataset, name, _COLUMN) for name in ("latitude", "longitude"))
+    if (np.abs(latitude) > 90).any():
+        raise SceneError(f"{path}: variable latitude: expected degrees within -90 to 90")
+    if min(latitude.shape) < 2:
+        raise SceneError(
+            f"{path}: variable latitude: shape {latitude.shape}; expected at least 2 columns each way"
+        )
+    altitude = ascending(path, "altitude", _variable(path, dataset, "altitude", ("altitude",)))
+    extinction = _variable(path, dataset, "extinction_coefficient", _VOLUME)
+    if (extinction < 0).any() or not extinction.any():
+        raise SceneError(
+            f"{path}: variable extinction_coefficient: expected values >= 0 m-1, some of them more"
+        )
+    try:
+        wavelength = float(dataset.attrs["wavelength_nm"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise SceneError(f"{path}: attribute wavelength_nm: expected a number") from error
+    return Truth(path, latitude, longitude, altitude, extinction, wavelength)
+
+
+def with_clear_air(truth: Truth, low_m: float, high_m: float) -> Truth:
+    """Return the truth with clear levels of its own spacing added until it spans low to high.
+
+    There is nothing above and below the true cloud; density that an extract puts there is an error too.
+    """
+    altitude = truth.altitude_m
+    first, last = altitude[1] - altitude[0], altitude[-1] - altitude[-2]
+    edges = truth.edges_m
+    below = max(int(np.ceil((edges[0] - low_m) / first - 1e-9)), 0)
+    above = max(int(np.ceil((high_m - edges[-1]) / last - 1e-9)), 0)
+    levels = np.concatenate(
+        [
+            altitude[0] - first * np.arange(below, 0, -1),
+            altitude,
+            altitude[-1] + last * np.arange(1, above + 1),
+        ]
+    )
+    extinction = np.pad(truth.extinction_per_m, ((0, 0), (0, 0), (below, above)))
+    return Truth(truth.path, truth.latitude_deg, truth.longitude_deg, levels, extinction, truth.wavelength_nm)
+
+
+def cell_edges(centres: FloatArray) -> FloatArray:
+    """Return cell edges half-way between centres; the outer ones are as far out as the next are in."""
+    inner = (centres[1:] + centres[:-1]) / 2
+    return np.concatenate([[2 * centres[0] - inner[0]], inner, [2 * centres[-1] - inner[-1]]])
+
+
+def _variable(path: Path, dataset: xr.Dataset, name: str, dims: tuple[str, ...]) -> FloatArray:
+    if name not in dataset.variables:
+        raise SceneError(f"{path}: variable {name} is missing; expected it on ({', '.join(dims)})")
+    variable = dataset[name]
+    if set(variable.dims) != set(dims):
+        raise SceneError(f"{path}: variable {name}: dimensions {variable.dims}, expected ({', '.join(dims)})")
+    values = np.asarray(variable.transpose(*dims).values, np.float64)
+    if not np.isfinite(values).all():
+        raise SceneError(f"{path}: variable {name}: missing or non-finite values; expected none")
+    return values

@@ -1,0 +1,208 @@
+"""`atmonr extract`: sample a trained field on a grid, each rank its own shards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from atmonr import __version__
+from atmonr.atomic import sha256
+from atmonr.errors import ResumeError, UsageError
+from atmonr.extract.grid import VoxelGrid
+from atmonr.extract.parts import Parts
+from atmonr.extract.shards import Shard, plan
+from atmonr.geo.frame import Frame
+from atmonr.run import Run
+from atmonr.world import World
+
+# Bounds the memory of a query: a hash grid holds about a kilobyte a point.
+_POINTS_AT_ONCE = 1 << 17
+# Between HARP2's steepest views forward and backward, one pixel of shift is a fifth of a pixel of height.
+_VERTICAL_PER_HORIZONTAL = 0.25
+
+
+class Extinction(Protocol):
+    """What extraction asks of a field."""
+
+    def extinction(self, points: torch.Tensor) -> torch.Tensor:
+        """Frame coordinates (x, y, height) [m], fp32 (N, 3), to extinction [m^-1], (N, 1 or bands)."""
+        ...
+
+
+def extract(
+    run: Path,
+    out: Path,
+    *,
+    grid: str = "voxel",
+    horizontal_step_m: float | None = None,
+    vertical_step_m: float | None = None,
+    max_height_m: float | None = None,
+    bbox: Sequence[float] | None = None,
+    scene: str | None = None,
+    world: World | None = None,
+    quiet: bool = False,
+) -> Path:
+    """Write the extinction of a scene's newest checkpoint to the shards of `out`.
+
+    An extraction that was interrupted continues when it is asked for again, on any number of ranks; finished
+    shards are kept if their receipts fit them.
+
+    Args:
+        run: Run folder.
+        out: Folder to make, or to complete.
+        grid: Kind of grid; "voxel" is the only one.
+        horizontal_step_m: Cell size along x and y; the scene's pixel size by default.
+        vertical_step_m: Cell size along altitude; a quarter of the horizontal one by default.
+        max_height_m: Top of the grid above the ellipsoid; the top of the modelled atmosphere by default.
+        bbox: West, south, east, north [degrees] to keep; everything by default.
+        scene: Name of the scene; may be left out if the run has one.
+        world: The ranks that share the work; this process alone by default.
+        quiet: Show no progress.
+
+    Returns:
+        `out`.
+
+    Raises:
+        UsageError: If the request does not fit the scene, or `out` holds something else.
+        ResumeError: If the run folder lacks the scene or a checkpoint.
+        SceneError: If the field gives values that are not finite or negative.
+        StoreError: If `out` cannot be written.
+    """
+    from atmonr.fields.load import load_field
+
+    world = world or World.single()
+    opened = Run.open(run)
+    name = _scene_name(opened, scene)
+    info = opened.scene_info(name)
+    asked = voxel_grid(info, grid, horizontal_step_m, vertical_step_m, max_height_m, bbox)
+    source = describe_source(opened, name, info)
+    field = load_field(opened, name, world.device)
+    if world.rank == 0:
+        centre = asked.points((slice(0, 1), slice(0, 1), slice(0, 1)))
+        bands = sample(field, centre, world.device).shape[0]
+        Parts.create_or_resume(out, asked, bands, source)
+    world.barrier()
+    fill(Parts.open(out), field, world, quiet=quiet)
+    world.barrier()
+    return out
+
+
+def voxel_grid(
+    info: dict[str, Any],
+    kind: str,
+    horizontal_step_m: float | None,
+    vertical_step_m: float | None,
+    max_height_m: float | None,
+    bbox: Sequence[float] | None,
+) -> VoxelGrid:
+    """Return the grid that was asked for, defaults filled in from the scene.
+
+    Raises:
+        UsageError: If it does not fit the scene.
+    """
+    if kind != "voxel":
+        raise UsageError(f"--grid {kind}: unknown grid; valid: voxel")
+    top = float(info["top_height_m"])
+    height = top if max_height_m is None else float(max_height_m)
+    if not 0 < height <= top:
+        raise UsageError(
+            f"--max-height-m {height:g}: expected more than 0 and at most {top:g} m, the modelled top"
+        )
+    horizontal = float(info["pixel_m"]) if horizontal_step_m is None else horizontal_step_m
+    vertical = horizontal * _VERTICAL_PER_HORIZONTAL if vertical_step_m is None else vertical_step_m
+    return VoxelGrid.covering(
+        Frame.from_json(info["frame"]),
+        info["footprint_m"],
+        height,
+        horizontal_step_m=horizontal,
+        vertical_step_m=vertical,
+        bbox_deg=bbox,
+    )
+
+
+def describe_source(run: Run, scene: str, info: dict[str, Any]) -> dict[str, Any]:
+    """Return what an extract is made from: what its file must tell, and what must not change midway.
+
+    Raises:
+        ResumeError: If the scene has no checkpoint yet.
+    """
+    latest = run.latest(scene)
+    if not latest.is_file():
+        raise ResumeError(f"{latest}: no checkpoint of scene '{scene}' yet; train first")
+    checkpoint = run.checkpoints(scene) / latest.read_text(encoding="utf-8").strip()
+    return {
+        "identity": {
+            "config_sha256": run.config.digest,
+            "scene": scene,
+            "scene_id": info["scene_id"],
+            "checkpoint": checkpoint.name,
+            "checkpoint_sha256": sha256(checkpoint),
+        },
+        "scene": info,
+        "config_toml": run.config.toml(),
+        "atmonr_version": __version__,
+    }
+
+
+def fill(parts: Parts, field: Extinction, world: World, *, quiet: bool = True) -> int:
+    """Compute and write the shards of this rank that are not finished.
+
+    Returns:
+        The number of shards written.
+    """
+    mine = plan(parts.grid, world.size)[world.rank]
+    todo = [shard for shard in mine if not parts.verified(shard)]
+    with _progress(len(mine), len(mine) - len(todo), shown=not quiet and world.rank == 0) as advance:
+        for shard in todo:
+            parts.write(shard, sample_shard(field, parts, shard, world.device))
+            advance()
+    return len(todo)
+
+
+def sample_shard(field: Extinction, parts: Parts, shard: Shard, device: torch.device) -> NDArray[np.float32]:
+    """Return a shard's extinction [m^-1], shape (band, altitude, y, x), queried some levels at a time."""
+    z, y, x = shard.slices
+    shape = tuple(stop - start for start, stop in zip(shard.start, shard.stop, strict=True))
+    values = np.empty((parts.bands, *shape), np.float32)
+    levels = max(_POINTS_AT_ONCE // (shape[1] * shape[2]), 1)
+    for low in range(z.start, z.stop, levels):
+        high = min(low + levels, z.stop)
+        points = parts.grid.points((slice(low, high), y, x))
+        values[:, low - z.start : high - z.start] = sample(field, points, device)
+    return values
+
+
+@torch.no_grad()
+def sample(field: Extinction, points_m: NDArray[np.float64], device: torch.device) -> NDArray[np.float32]:
+    """Return the extinction [m^-1], shape (band, ...), at frame coordinates of shape (..., 3) [m]."""
+    flat = torch.as_tensor(points_m.reshape(-1, 3), dtype=torch.float32, device=device)
+    values = field.extinction(flat).float().cpu().numpy()
+    return np.moveaxis(values, -1, 0).reshape(-1, *points_m.shape[:-1])
+
+
+def _scene_name(run: Run, scene: str | None) -> str:
+    names = run.scene_names
+    if scene is None and len(names) != 1:
+        raise UsageError(f"{run.path}: has {len(names)} scenes; choose one with --scene: {', '.join(names)}")
+    return names[0] if scene is None else scene
+
+
+@contextmanager
+def _progress(total: int, done: int, *, shown: bool) -> Iterator[Any]:
+    """Yield a function to be called after every shard; draws a bar if standard error is a terminal."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    if not (shown and console.is_terminal):
+        yield lambda: None
+        return
+    with Progress(console=console, transient=True) as bar:
+        task = bar.add_task("extract", total=total, completed=done)
+        yield lambda: bar.advance(task)
