@@ -1,0 +1,123 @@
+"""What rays of a scene see: sampling, field and quadrature put together."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from atmonr.config import Config, NerfConfig
+from atmonr.feed.rays import RayBatch
+from atmonr.fields.aspect import Aspect
+from atmonr.fields.atmosphere import AtmosphereField
+from atmonr.geo.sun import sun_direction
+from atmonr.render import molecules, samplers
+from atmonr.render.integrate import Rendered, integrate
+from atmonr.render.samplers import Samples
+
+_PROPOSAL_PARTS = 64
+
+
+class Seen(NamedTuple):
+    """What B rays show, by one medium of the field."""
+
+    reflectance: Tensor  # (B,)
+    cloud_depth: Tensor  # (B,) similar optical depth of cloud along the ray
+    departure: Tensor  # (B,) mean squared departure of the light from its solution, by what each sample shows
+
+
+def aspect_of(rays: RayBatch, field: AtmosphereField) -> Aspect:
+    """Directions of rays; the sun is that over the middle of each ray."""
+    middle = field.unit(rays.points(torch.full_like(rays.length_m, 0.5)[:, None])[:, 0])
+    sun = torch.stack(sun_direction(field.setting.sun, middle[:, 0], middle[:, 1]), -1)
+    return Aspect(rays.to_sensor(), sun, rays.band)
+
+
+class Camera:
+    """Renders rays of a scene with a field; holds no state of its own."""
+
+    def __init__(self, field: AtmosphereField, config: Config) -> None:
+        self.field, self._render = field, config.render
+        self._fine = config.field.fine_samples if isinstance(config.field, NerfConfig) else 0
+        self._air = torch.tensor([molecules.optical_depth(band) for band in field.setting.wavelengths_nm])
+
+    @property
+    def jitters(self) -> int:
+        """Random numbers per ray that `look` takes."""
+        return self._render.samples + self._fine
+
+    def look(self, rays: RayBatch, jitter: Tensor) -> list[Seen]:
+        """Renders rays with each of the field's media; the last is the result.
+
+        Args:
+            rays: B rays.
+            jitter: (B, jitters) in [0, 1): place of each sample in its bin.
+        """
+        aspect = aspect_of(rays, self.field)
+        features = aspect.features()
+        samples = self._first_samples(rays, jitter[:, : self._render.samples])
+        seen, rendered = self._through(rays, aspect, features, samples, 0)
+        if not self._fine:
+            return [seen]
+        # No gradient: the fine network must not move the samples of the coarse one.
+        edges = samples.width.cumsum(1)
+        parts = rendered.weights.detach() / samples.width
+        even = torch.linspace(0.0, 1.0, _PROPOSAL_PARTS + 1, device=jitter.device)[1:] - 0.5 / _PROPOSAL_PARTS
+        part = torch.searchsorted(edges.contiguous(), even.expand(len(rays), -1).contiguous())
+        density = parts.gather(1, part.clamp_max(parts.shape[1] - 1))
+        fine = samplers.pdf(density, jitter[:, self._render.samples :], self._render.pdf_floor)
+        return [seen, self._through(rays, aspect, features, fine, 1)[0]]
+
+    def sky(self, rays: RayBatch) -> Tensor:
+        """(B,) reflectance of the real amount of air alone, scattering once over black ground."""
+        aspect = aspect_of(rays, self.field)
+        depth = self._air.to(rays.band.device)[rays.band]
+        # Half of the air lies above the scatterer, as seen from sensor and sun.
+        seen = (depth / aspect.sensor_cosine) * torch.exp(-0.5 * depth / aspect.sensor_cosine)
+        source = molecules.single_scattering_source(aspect.scattering_cosine, aspect.sun_cosine, 0.5 * depth)
+        return seen * source
+
+    def _first_samples(self, rays: RayBatch, jitter: Tensor) -> Samples:
+        match self._render.sampler:
+            case "uniform":
+                return samplers.uniform(jitter)
+            case "biased":
+                return samplers.biased(jitter)
+            case "pdf":
+                even = (torch.arange(_PROPOSAL_PARTS, device=jitter.device) + 0.5) / _PROPOSAL_PARTS
+                places = self.field.unit(rays.points(even.expand(len(rays), -1)))
+                thickness = self.field.light.thickness(places.view(-1, 3)).view(len(rays), -1)
+                return samplers.pdf(thickness, jitter, self._render.pdf_floor)
+
+    def _through(
+        self, rays: RayBatch, aspect: Aspect, features: Tensor, samples: Samples, medium: int
+    ) -> tuple[Seen, Rendered]:
+        points = rays.points(samples.position)
+        cloud = self.field.cloud(self.field.unit(points), aspect, features, medium)
+        step = samples.width * rays.length_m[:, None]
+        # The air's optical depth is known, its light is that scattered once: one factor for both, which is 1
+        # for air and 0 for a simulation without it, and a gain per band for light scattered more often.
+        air = self._air.to(step.device)[rays.band, None] * self.field.air.clamp_min(0.0)
+        air_gain = self.field.air_gain.exp()[rays.band, None]
+        height = points[..., 2]
+        air_extinction = air * molecules.depth_profile_per_m(height)
+        sun_cosine, cosine = aspect.sun_cosine[:, None], aspect.scattering_cosine[:, None]
+        air_source = air_gain * molecules.single_scattering_source(
+            cosine, sun_cosine, air * molecules.column_above(height)
+        )
+        total = cloud.extinction + air_extinction
+        source = (cloud.extinction * cloud.source + air_extinction * air_source) / total.clamp_min(1e-30)
+        rendered = integrate(total * step, source)
+        # Above the first sample lies thin air only: one optically thin layer.
+        top = height.new_full((1, 1), rays.top_height_m)
+        layer = air * molecules.column_above(top)
+        above = layer / aspect.sensor_cosine[:, None]
+        sky = air_gain * molecules.single_scattering_source(cosine, sun_cosine, 0.5 * layer)
+        sky = sky * -torch.expm1(-above)
+        foot = self.field.unit(rays.points(torch.ones_like(step[:, :1]))[:, 0])
+        ground = self.field.foot(foot, aspect, features)
+        beneath = rendered.radiance + rendered.transmittance * ground
+        reflectance = sky[:, 0] + torch.exp(-above[:, 0]) * beneath
+        departure = (rendered.weights.detach() * cloud.departure.square()).sum(1)
+        return Seen(reflectance, (cloud.extinction * step).sum(1), departure), rendered
