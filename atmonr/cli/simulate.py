@@ -1,0 +1,59 @@
+"""`atmonr simulate`"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from atmonr.cli.options import QuietOption
+
+Packing = Literal["float", "packed", "early"]
+
+
+def simulate(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the granule and its truth.")],
+    preset: Annotated[str | None, typer.Option(help="A procedural cloud, such as cumulus.")] = None,
+    volume: Annotated[Path | None, typer.Option(help="A truth file to use instead of a preset.")] = None,
+    lines: Annotated[
+        int | None, typer.Option(min=1, help="Along track; by default what suits the cloud.")
+    ] = None,
+    pixels: Annotated[int | None, typer.Option(min=1, help="Across track; likewise.")] = None,
+    pixel_m: Annotated[float | None, typer.Option(min=1, help="Size of a pixel [m]; likewise.")] = None,
+    latitude_deg: Annotated[float, typer.Option("--latitude", min=-90, max=90, help="Centre [deg].")] = 18.0,
+    longitude_deg: Annotated[
+        float, typer.Option("--longitude", min=-180, max=180, help="Centre [deg].")
+    ] = -61.5,
+    solar_zenith_deg: Annotated[float, typer.Option("--solar-zenith", min=0, max=85, help="[deg]")] = 40.0,
+    surface: Annotated[str, typer.Option(help="black, ocean or land.")] = "black",
+    rayleigh: Annotated[bool, typer.Option("--rayleigh", help="Let the air scatter too.")] = False,
+    noise: Annotated[float, typer.Option(min=0, help="Relative standard deviation of each radiance.")] = 0.0,
+    packing: Annotated[Packing, typer.Option(help="How the file stores numbers.")] = "float",
+    seed: Annotated[int, typer.Option(min=0, help="Of the cloud, the ground and the noise.")] = 0,
+    quiet: QuietOption = False,
+) -> None:
+    """Make a granule in the native layout, with known truth."""
+    from atmonr.cli.progress import progress_bar
+    from atmonr.simulate.session import simulate as make_granule
+
+    with progress_bar("simulate", quiet) as progress:
+        written = make_granule(
+            preset,
+            out,
+            volume=volume,
+            lines=lines,
+            pixels=pixels,
+            pixel_m=pixel_m,
+            latitude_deg=latitude_deg,
+            longitude_deg=longitude_deg,
+            solar_zenith_deg=solar_zenith_deg,
+            surface=surface,
+            rayleigh=rayleigh,
+            noise=noise,
+            packing=packing,
+            seed=seed,
+            progress=progress,
+        )
+    for path in written:
+        typer.echo(path)

@@ -1,0 +1,38 @@
+"""`atmonr train`"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from atmonr.cli.options import QuietOption
+
+
+def train(
+    config: Annotated[
+        Path, typer.Option("--config", "-c", help="TOML file, such as configs/instant_ngp.toml.")
+    ],
+    scenes: Annotated[list[Path], typer.Option("--scene", help="Scene to train on; repeat for several.")],
+    run: Annotated[Path, typer.Option(help="Folder of the run.")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Replace one setting; may be repeated."),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue the run from its newest checkpoint.")
+    ] = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Learn the clouds of scenes. Start it with mpiexec, srun or torchrun to use several ranks."""
+    from atmonr.config import load
+
+    settings = load(config, overrides or ())
+    # Only now, so that a mistake in the config is told at once.
+    from atmonr.tasks.tomography import RECIPE
+    from atmonr.train.session import train as train_scenes
+    from atmonr.world import World
+
+    with World.detect(settings.train.device) as world:
+        train_scenes(settings, scenes, run, recipe=RECIPE, resume=resume, world=world, quiet=quiet)

@@ -1,0 +1,173 @@
+"""The commands hand over what was typed; what the library does with it is tested with the library."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from atmonr import __version__
+from atmonr.cli import app
+from atmonr.cli import extract as extract_command
+from atmonr.cli import ingest as ingest_command
+from atmonr.cli import simulate as simulate_command
+from atmonr.extract.session import extract
+from atmonr.simulate.session import simulate
+from atmonr.store.ingest import ingest
+
+
+class Recorder:
+    """Stands for a library function and remembers how it was called."""
+
+    def __init__(self, returns: Any = None) -> None:
+        self.calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+        self.returns = returns
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        self.calls.append((args, kwargs))
+        return self.returns
+
+
+def call(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
+
+
+def replace(monkeypatch: pytest.MonkeyPatch, module: str, name: str, returns: Any = None) -> Recorder:
+    """Put a recorder in the place of a library function that a command imports."""
+    recorder = Recorder(returns)
+    stand_in = ModuleType(module)
+    setattr(stand_in, name, recorder)
+    monkeypatch.setitem(sys.modules, module, stand_in)
+    return recorder
+
+
+def test_help_lists_every_command() -> None:
+    shown = call("--help").stdout
+    for name in (
+        "ingest",
+        "train",
+        "extract",
+        "merge",
+        "evaluate",
+        "simulate",
+        "demo",
+        "doctor",
+        "bench",
+        "campaign",
+    ):
+        assert f" {name} " in shown
+
+
+def test_version() -> None:
+    assert call("--version").stdout == f"atmonr {__version__}\n"
+
+
+def test_ingest_of_one_granule(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = replace(monkeypatch, "atmonr.sensors.harp2", "open_harp2", nullcontext("granule"))
+    made = replace(monkeypatch, "atmonr.store.ingest", "ingest", Path("s.zarr"))
+    result = call("ingest", "g.nc", "-o", "s.zarr", "--bbox", 170, -5, -170, 5, "--max-view-zenith", 60)
+    ((args, kwargs),) = made.calls
+    assert opened.calls[0][0] == (Path("g.nc"),)
+    assert args == ("granule", Path("s.zarr"))
+    assert kwargs["bbox"] == (170.0, -5.0, -170.0, 5.0)
+    assert kwargs["max_view_zenith_deg"] == 60.0
+    assert kwargs["top_height_m"] == 20_000.0
+    assert result.stdout == "s.zarr\n"
+
+
+def test_a_top_that_ingest_would_refuse_is_refused_at_once() -> None:
+    assert call("ingest", "g.nc", "-o", "s.zarr", "--top-height-m", 50_001).exit_code == 2
+
+
+def test_ingest_of_several_granules_fills_a_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    replace(monkeypatch, "atmonr.sensors.harp2", "open_harp2", nullcontext())
+    made = replace(monkeypatch, "atmonr.store.ingest", "ingest")
+    call("ingest", "a.L1B.nc", "b.nc", "-o", "scenes")
+    assert [args[1] for args, _ in made.calls] == [Path("scenes/a.L1B.zarr"), Path("scenes/b.zarr")]
+
+
+def test_train_applies_overrides_and_passes_every_scene(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, checkout: Path
+) -> None:
+    trained = replace(monkeypatch, "atmonr.train.session", "train")
+    replace(monkeypatch, "atmonr.tasks.tomography", "RECIPE")
+    config = checkout / "configs" / "instant_ngp.toml"
+    overrides = ["--set", "train.steps=9", "--set", "train.device=cpu"]
+    call("train", "-c", config, "--scene", "a", "--scene", "b", "--run", tmp_path, *overrides, "--resume")
+    ((args, kwargs),) = trained.calls
+    assert args[0].train.steps == 9
+    assert args[1:] == ([Path("a"), Path("b")], tmp_path)
+    assert kwargs["resume"] is True
+    assert kwargs["world"].size == 1
+
+
+def test_a_wrong_override_ends_with_78_and_names_the_key(checkout: Path) -> None:
+    config = checkout / "configs" / "instant_ngp.toml"
+    result = call("train", "-c", config, "--scene", "a", "--run", "r", "--set", "train.stpes=9")
+    assert result.exit_code == 78
+    assert "did you mean 'train.steps'?" in result.stderr
+
+
+def test_extract_leaves_steps_to_the_scene(monkeypatch: pytest.MonkeyPatch) -> None:
+    extracted = replace(monkeypatch, "atmonr.extract.session", "extract")
+    call("extract", "--run", "r", "--grid", "voxel", "-o", "parts.zarr", "--device", "cpu")
+    ((args, kwargs),) = extracted.calls
+    assert args == (Path("r"), Path("parts.zarr"))
+    assert kwargs["horizontal_step_m"] is None and kwargs["vertical_step_m"] is None
+
+
+def test_a_height_of_zero_is_not_taken_for_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    extracted = replace(monkeypatch, "atmonr.extract.session", "extract")
+    call("extract", "--run", "r", "-o", "p", "--max-height-m", 0, "--device", "cpu")
+    assert extracted.calls[0][1]["max_height_m"] == 0.0
+
+
+def test_merge_takes_several_stores(monkeypatch: pytest.MonkeyPatch) -> None:
+    merged = replace(monkeypatch, "atmonr.extract.merge", "merge", Path("e.nc"))
+    call("merge", "a.zarr", "b.zarr", "-o", "e.nc")
+    assert merged.calls == [(([Path("a.zarr"), Path("b.zarr")], Path("e.nc")), {})]
+
+
+def test_evaluate_shows_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    scored = replace(
+        monkeypatch, "atmonr.evaluate.session", "evaluate", {"volume": {"iou": 0.75}, "bands": 4}
+    )
+    result = call("evaluate", "e.nc", "--truth", "t.nc", "-o", "s.json")
+    assert scored.calls[0][1]["truth"] == Path("t.nc")
+    assert "volume.iou" in result.stdout and "0.75" in result.stdout
+
+
+def test_simulate_shows_what_it_wrote(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = replace(monkeypatch, "atmonr.simulate.session", "simulate", (Path("g.nc"), Path("t.nc")))
+    result = call("simulate", "--preset", "cumulus", "-o", "d", "--latitude", 60, "--rayleigh")
+    ((args, kwargs),) = made.calls
+    assert args == ("cumulus", Path("d"))
+    assert kwargs["latitude_deg"] == 60.0 and kwargs["rayleigh"] is True
+    assert result.stdout == "g.nc\nt.nc\n"
+
+
+def test_campaigns_say_that_they_are_not_available() -> None:
+    result = call("campaign")
+    assert result.exit_code == 2
+    assert "not available" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "function"),
+    [
+        (ingest_command.ingest, ingest),
+        (extract_command.extract, extract),
+        (simulate_command.simulate, simulate),
+    ],
+)
+def test_defaults_are_those_of_the_library(command: Any, function: Any) -> None:
+    typed = inspect.signature(command).parameters
+    for name, parameter in inspect.signature(function).parameters.items():
+        if name in typed and parameter.default is not inspect.Parameter.empty and name != "pixel_m":
+            assert typed[name].default == parameter.default, name
