@@ -33,9 +33,9 @@ def atomic_file(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        _fsync(temporary)
+        flush_to_disk(temporary)
         os.replace(temporary, path)
-        _fsync(path.parent)
+        flush_to_disk(path.parent)
     except OSError as error:
         raise StoreError(f"{path}: cannot write: {error.strerror or error}") from error
     finally:
@@ -61,12 +61,12 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         temporary.mkdir(parents=True)
         yield temporary
         for child in temporary.rglob("*"):
-            _fsync(child)
-        _fsync(temporary)
+            flush_to_disk(child)
+        flush_to_disk(temporary)
         # os.replace would silently take the place of an empty folder made meanwhile.
         _refuse_existing(path)
         os.replace(temporary, path)
-        _fsync(path.parent)
+        flush_to_disk(path.parent)
     except OSError as error:
         raise StoreError(f"{path}: cannot write: {error.strerror or error}") from error
     finally:
@@ -96,7 +96,8 @@ def _refuse_existing(path: Path) -> None:
         raise UsageError(f"{path}: exists already; choose another name or remove it first")
 
 
-def _fsync(path: Path) -> None:
+def flush_to_disk(path: Path) -> None:
+    """Return once a file's content, or a folder's list of names, has reached the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -21,6 +21,7 @@ SLAB = ["--preset", "absorber", "--surface", "land"]
 SLAB_SETTINGS = [
     "light.single_scattering_albedo=0",
     "light.every_steps=50",
+    "loss.sparsity=1e-5",
     "train.table_learning_rate=1e-2",
     "train.steps=800",
 ]
@@ -31,7 +32,7 @@ def chain(tmp_path: Path) -> Chain:
     """Runs the commands on one simulated scene and returns its scores."""
 
     def atmonr(*arguments: str | Path) -> None:
-        subprocess.run([sys.executable, "-m", "atmonr", *map(str, arguments)], check=True)
+        subprocess.run([sys.executable, "-m", "atmonr", *map(str, arguments)], check=True, cwd=tmp_path)
 
     def run(scene: list[str], top_height_m: int, pixel_m: float, settings: list[str]) -> dict[str, Any]:
         atmonr("simulate", *scene, "-o", tmp_path / "granule", "--quiet")

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from atmonr.atomic import atomic_file, atomic_folder, sha256
+from atmonr.atomic import atomic_file, atomic_folder, flush_to_disk, sha256
 from atmonr.errors import SceneError, StoreError, UsageError
 from atmonr.extract.grid import VoxelGrid
 from atmonr.extract.shards import Shard, shards
@@ -131,8 +130,8 @@ class Parts:
             # Zarr completes a shard at the edge of the grid from the file, which a crash may have damaged.
             file.unlink(missing_ok=True)
             self._array[(slice(None), *shard.slices)] = extinction
-            _to_disk(file)
-            _to_disk(file.parent)
+            flush_to_disk(file)
+            flush_to_disk(file.parent)
         except OSError as error:
             raise StoreError(f"{file}: cannot write: {error.strerror or error}") from error
         receipt = {**self._expected(shard), "sha256": sha256(file), "size_bytes": file.stat().st_size}
@@ -227,14 +226,6 @@ def _allocate(folder: Path, grid: VoxelGrid, bands: int) -> None:
         dimension_names=("band", *grid.dims),
         attributes={"units": "m-1", "long_name": "volume extinction coefficient"},
     )
-
-
-def _to_disk(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _read_json(path: Path, expected: str) -> dict[str, Any]:

@@ -65,6 +65,16 @@ def pdf(weights_BP: Tensor, jitter_BS: Tensor, floor: float) -> Samples:
     return _in_bins(edges, jitter_BS)
 
 
+@torch.no_grad()
+def even_parts(samples: Samples, weights_BS: Tensor, parts: int) -> Tensor:
+    """(B, P) density of weights, given for the bins of samples, in P equal parts of each ray; for `pdf`."""
+    density = weights_BS / samples.width
+    ends = samples.width.cumsum(1)
+    middle = (torch.arange(parts, dtype=ends.dtype, device=ends.device) + 0.5) / parts
+    place = torch.searchsorted(ends, middle.expand(len(ends), -1).contiguous())
+    return density.gather(1, place.clamp_max(ends.shape[1] - 1))
+
+
 def _in_bins(edges: Tensor, jitter: Tensor) -> Samples:
     width = edges.diff(dim=1)
     return Samples(edges[:, :-1] + jitter * width, width)

@@ -61,11 +61,7 @@ class Camera:
         if not self._fine:
             return [seen]
         # No gradient: the fine network must not move the samples of the coarse one.
-        edges = samples.width.cumsum(1)
-        parts = rendered.weights.detach() / samples.width
-        even = torch.linspace(0.0, 1.0, _PROPOSAL_PARTS + 1, device=jitter.device)[1:] - 0.5 / _PROPOSAL_PARTS
-        part = torch.searchsorted(edges.contiguous(), even.expand(len(rays), -1).contiguous())
-        density = parts.gather(1, part.clamp_max(parts.shape[1] - 1))
+        density = samplers.even_parts(samples, rendered.weights.detach(), _PROPOSAL_PARTS)
         fine = samplers.pdf(density, jitter[:, self._render.samples :], self._render.pdf_floor)
         return [seen, self._through(rays, aspect, features, fine, 1)[0]]
 
@@ -95,29 +91,46 @@ class Camera:
     ) -> tuple[Seen, Rendered]:
         points = rays.points(samples.position)
         cloud = self.field.cloud(self.field.unit(points), aspect, features, medium)
+        air, sunlit_air = self._air_at(points[..., 2], aspect)
+        total = cloud.extinction + air
+        source = (cloud.extinction * cloud.source + air * sunlit_air) / total.clamp_min(1e-30)
         step = samples.width * rays.length_m[:, None]
-        # The air's optical depth is known, its light is that scattered once: one factor for both, which is 1
-        # for air and 0 for a simulation without it, and a gain per band for light scattered more often.
-        air = self._air.to(step.device)[rays.band, None] * self.field.air.clamp_min(0.0)
-        air_gain = self.field.air_gain.exp()[rays.band, None]
-        height = points[..., 2]
-        air_extinction = air * molecules.depth_profile_per_m(height)
-        sun_cosine, cosine = aspect.sun_cosine[:, None], aspect.scattering_cosine[:, None]
-        air_source = air_gain * molecules.single_scattering_source(
-            cosine, sun_cosine, air * molecules.column_above(height)
-        )
-        total = cloud.extinction + air_extinction
-        source = (cloud.extinction * cloud.source + air_extinction * air_source) / total.clamp_min(1e-30)
         rendered = integrate(total * step, source)
-        # Above the first sample lies thin air only: one optically thin layer.
-        top = height.new_full((1, 1), rays.top_height_m)
-        layer = air * molecules.column_above(top)
-        above = layer / aspect.sensor_cosine[:, None]
-        sky = air_gain * molecules.single_scattering_source(cosine, sun_cosine, 0.5 * layer)
-        sky = sky * -torch.expm1(-above)
         foot = self.field.unit(rays.points(torch.ones_like(step[:, :1]))[:, 0])
         ground = self.field.foot(foot, aspect, features)
         beneath = rendered.radiance + rendered.transmittance * ground
-        reflectance = sky[:, 0] + torch.exp(-above[:, 0]) * beneath
         departure = (rendered.weights.detach() * cloud.departure.square()).sum(1)
-        return Seen(reflectance, (cloud.extinction * step).sum(1), departure), rendered
+        seen = Seen(self._from_space(beneath, aspect), (cloud.extinction * step).sum(1), departure)
+        return seen, rendered
+
+    def _vertical_air(self, aspect: Aspect) -> Tensor:
+        """(B, 1) vertical optical depth of all air: the real one times a learned factor.
+
+        The factor is 1 for real air and 0 for a simulation without it.
+        """
+        return self._air.to(aspect.band.device)[aspect.band, None] * self.field.air.clamp_min(0.0)
+
+    def _air_at(self, height_BS: Tensor, aspect: Aspect) -> tuple[Tensor, Tensor]:
+        """(B, S) extinction [m^-1] and source function of air.
+
+        The source is light scattered once, times a gain per band for light scattered more often.
+        """
+        depth = self._vertical_air(aspect)
+        source = molecules.single_scattering_source(
+            aspect.scattering_cosine[:, None],
+            aspect.sun_cosine[:, None],
+            depth * molecules.column_above(height_BS),
+        )
+        gain = self.field.air_gain.exp()[aspect.band, None]
+        return depth * molecules.depth_profile_per_m(height_BS), gain * source
+
+    def _from_space(self, beneath: Tensor, aspect: Aspect) -> Tensor:
+        """(B,) reflectance when the thin air above the rays has dimmed and lit what comes from beneath."""
+        top = beneath.new_tensor([[self.field.setting.top_height_m]])
+        layer = self._vertical_air(aspect) * molecules.column_above(top)
+        slant = (layer / aspect.sensor_cosine[:, None])[:, 0]
+        source = molecules.single_scattering_source(
+            aspect.scattering_cosine[:, None], aspect.sun_cosine[:, None], 0.5 * layer
+        )
+        gain = self.field.air_gain.exp()[aspect.band]
+        return gain * source[:, 0] * -torch.expm1(-slant) + torch.exp(-slant) * beneath
