@@ -16,6 +16,7 @@ from atmonr.fields.light import LightGrid
 from atmonr.fields.medium import FEATURES, Medium
 from atmonr.fields.setting import Setting
 from atmonr.fields.surface import Surface
+from atmonr.render import molecules
 
 _WIDTH = 32
 
@@ -36,9 +37,13 @@ class AtmosphereField(nn.Module):
     and direction that takes up what the solution misses. What the image leaves open, how bright a place in a
     cloud is, is thereby settled by physics, and extinction has to explain the rest.
 
-    Inside, extinction is that of the similar isotropic medium, (1 - g) times the true one (van de Hulst 1980,
-    ch. 14); `extinction` gives the true one.
+    Inside, extinction is that of the similar isotropic medium, 1 - w g times the true one for the albedo w of
+    single scattering and the asymmetry g (van de Hulst 1980, ch. 14); `extinction` gives the true one.
     """
+
+    unit_scale: Tensor  # (3,) 1/m
+    unit_offset: Tensor  # (3,)
+    air_depth: Tensor  # (bands,) vertical optical depth of the real air
 
     def __init__(
         self, setting: Setting, media: Sequence[Medium], light: LightConfig, surface: SurfaceConfig
@@ -54,6 +59,12 @@ class AtmosphereField(nn.Module):
         bands = len(setting.wavelengths_nm)
         self.setting = setting
         self.media = nn.ModuleList(media)
+        # Constants on the device: a copy from the host would make every step wait.
+        scale, offset = setting.frame.affine()
+        self.register_buffer("unit_scale", torch.tensor(scale), persistent=False)
+        self.register_buffer("unit_offset", torch.tensor(offset), persistent=False)
+        depth = [molecules.optical_depth(wavelength) for wavelength in setting.wavelengths_nm]
+        self.register_buffer("air_depth", torch.tensor(depth), persistent=False)
         self.light = LightGrid(setting, light)
         self.surface = Surface(setting, surface)
         self.air = nn.Parameter(torch.tensor(1.0))  # of the real amount
@@ -70,7 +81,7 @@ class AtmosphereField(nn.Module):
 
     def unit(self, points_m: Tensor) -> Tensor:
         """(..., 3) frame coordinates [m] to the unit box."""
-        return self.setting.frame.unit(points_m)
+        return points_m * self.unit_scale + self.unit_offset
 
     def similar_extinction(self, unit_N3: Tensor) -> Tensor:
         """(N, C) extinction of the similar isotropic medium [m^-1] at points of the unit box."""

@@ -40,7 +40,6 @@ class Camera:
     def __init__(self, field: AtmosphereField, config: Config) -> None:
         self.field, self._render = field, config.render
         self._fine = config.field.fine_samples if isinstance(config.field, NerfConfig) else 0
-        self._air = torch.tensor([molecules.optical_depth(band) for band in field.setting.wavelengths_nm])
 
     @property
     def jitters(self) -> int:
@@ -68,7 +67,7 @@ class Camera:
     def sky(self, rays: RayBatch) -> Tensor:
         """(B,) reflectance of the real amount of air alone, scattering once over black ground."""
         aspect = aspect_of(rays, self.field)
-        depth = self._air.to(rays.band.device)[rays.band]
+        depth = self.field.air_depth[rays.band]
         # Half of the air lies above the scatterer, as seen from sensor and sun.
         seen = (depth / aspect.sensor_cosine) * torch.exp(-0.5 * depth / aspect.sensor_cosine)
         source = molecules.single_scattering_source(aspect.scattering_cosine, aspect.sun_cosine, 0.5 * depth)
@@ -108,7 +107,7 @@ class Camera:
 
         The factor is 1 for real air and 0 for a simulation without it.
         """
-        return self._air.to(aspect.band.device)[aspect.band, None] * self.field.air.clamp_min(0.0)
+        return self.field.air_depth[aspect.band, None] * self.field.air.clamp_min(0.0)
 
     def _air_at(self, height_BS: Tensor, aspect: Aspect) -> tuple[Tensor, Tensor]:
         """(B, S) extinction [m^-1] and source function of air.
@@ -126,7 +125,7 @@ class Camera:
 
     def _from_space(self, beneath: Tensor, aspect: Aspect) -> Tensor:
         """(B,) reflectance when the thin air above the rays has dimmed and lit what comes from beneath."""
-        top = beneath.new_tensor([[self.field.setting.top_height_m]])
+        top = beneath.new_full((1, 1), self.field.setting.top_height_m)
         layer = self._vertical_air(aspect) * molecules.column_above(top)
         slant = (layer / aspect.sensor_cosine[:, None])[:, 0]
         source = molecules.single_scattering_source(
