@@ -73,6 +73,19 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+@contextmanager
+def netcdf_errors(path: Path) -> Iterator[None]:
+    """Name the file when the netCDF library fails to write it: a full disk is a RuntimeError to it.
+
+    Raises:
+        StoreError: Instead of a RuntimeError; names `path`.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        raise StoreError(f"{path}: cannot write: {error}; is the disk full?") from error
+
+
 def sha256(path: Path) -> str:
     """Return the SHA-256 of a file in hexadecimal, read in pieces.
 

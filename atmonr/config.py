@@ -144,14 +144,16 @@ class WorldConfig(Section):
 
 
 class TrackConfig(Section):
-    """Where MLflow mirrors the run; without a URI nothing is sent."""
+    """Where MLflow mirrors the run; without a URI, or with "off", nothing is sent."""
 
-    uri: str | None = None
+    uri: str | None = Field(None, min_length=1)
     experiment: str = Field("atmonr", min_length=1)
 
     @field_validator("uri")
     @classmethod
-    def _no_credentials(cls, uri: str | None) -> str | None:
+    def _off_or_without_credentials(cls, uri: str | None) -> str | None:
+        if uri == "off":
+            return None
         # The config is written to the run folder, which is shared and archived.
         if uri and "@" in urlsplit(uri).netloc:
             raise ValueError(

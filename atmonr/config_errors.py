@@ -35,7 +35,10 @@ def explain(error: ErrorDetails, root: Section, path: str, sources: Mapping[str,
     else:
         what = f"{error['input']!r} is not valid; expected {_expected(info)}"
     key = ".".join(parts)
-    where = next((text for name, text in sources.items() if f"{name}.".startswith(f"{key}.")), path)
+    # The last override of a key, or of something in its section, is the one that counted.
+    where = next(
+        (text for name, text in reversed(list(sources.items())) if f"{name}.".startswith(f"{key}.")), path
+    )
     return f"{where}: {key}: {what}"
 
 

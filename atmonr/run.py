@@ -260,8 +260,8 @@ def _read_json(path: Path) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
     try:
         return dict(json.loads(text))
-    except ValueError as error:
-        raise ResumeError(f"{path}: expected JSON: {error}") from error
+    except (ValueError, TypeError) as error:
+        raise ResumeError(f"{path}: expected a JSON object: {error}") from error
 
 
 @contextmanager

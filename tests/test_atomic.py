@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from atmonr.atomic import atomic_file, atomic_folder, sha256
+from atmonr.atomic import atomic_file, atomic_folder, netcdf_errors, sha256
 from atmonr.errors import StoreError, UsageError
 
 
@@ -41,6 +41,18 @@ def test_a_full_disk_is_a_store_error_that_names_the_final_file(tmp_path: Path) 
         temporary.write_text("half")
         raise OSError(28, os.strerror(28))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_netcdf_file_that_a_full_disk_refuses_is_a_store_error_and_leaves_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "e.nc"
+    with (
+        pytest.raises(StoreError, match=r"e\.nc: cannot write: NetCDF: HDF error; is the disk full\?"),
+        atomic_file(path) as temporary,
+        netcdf_errors(path),
+    ):
+        temporary.write_text("half")
+        raise RuntimeError("NetCDF: HDF error")  # as the library says it
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_parent_that_is_a_file_is_a_store_error(tmp_path: Path) -> None:

@@ -105,6 +105,16 @@ def test_override_values_are_toml_or_plain_text(minimal: Path) -> None:
     assert (config.track.experiment, config.track.uri) == ("a b", "x=1")
 
 
+def test_the_override_that_counted_is_the_one_blamed(minimal: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^--set train=3: train: 3 is not valid"):
+        load(minimal, ["train.steps=5", "train=3"])
+
+
+def test_an_empty_tracking_uri_is_refused(minimal: Path) -> None:
+    with pytest.raises(ConfigError, match=r"track\.uri: '' is not valid"):
+        load(minimal, ["track.uri="])
+
+
 def test_a_config_cannot_be_changed(minimal: Path) -> None:
     config = load(minimal)
     with pytest.raises(ValueError, match="frozen"):
@@ -163,3 +173,10 @@ def test_where_and_how_long_it_runs_is_not_identity(minimal: Path, override: str
 )
 def test_what_is_learned_and_how_is_identity(minimal: Path, override: str) -> None:
     assert load(minimal).digest != load(minimal, [override]).digest
+
+
+def test_the_mirror_that_a_file_names_can_be_switched_off(tmp_path):
+    path = tmp_path / "a.toml"
+    path.write_text('[field]\nmethod = "instant_ngp"\n[track]\nuri = "sqlite:///mlflow.db"\n')
+    assert load(path).track.uri == "sqlite:///mlflow.db"
+    assert load(path, ["track.uri=off"]).track.uri is None

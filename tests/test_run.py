@@ -92,7 +92,7 @@ def test_a_damaged_run_file_is_named(run: Run) -> None:
     with pytest.raises(ResumeError, match=r"run\.toml: not valid TOML"):
         _ = run.config
     (run.scene_folder("east") / "scene.json").write_text("{")
-    with pytest.raises(ResumeError, match=r"scene\.json: expected JSON"):
+    with pytest.raises(ResumeError, match=r"scene\.json: expected a JSON object"):
         run.scene_info("east")
 
 

@@ -22,6 +22,8 @@ app = typer.Typer(
     help="Three-dimensional clouds from multi-angle satellite imagery.",
     cls=ReportingGroup,
     no_args_is_help=True,
+    # Rich's own markup would take the units in brackets for styles and leave them out.
+    rich_markup_mode="markdown",
     add_completion=False,
     # Errors meant for users are one line (see report.py); a traceback that remains is a bug and shown whole.
     pretty_exceptions_enable=False,

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from atmonr.cli.options import BoxOption, QuietOption
+from atmonr.errors import UsageError
 
 
 def ingest(
@@ -31,6 +32,8 @@ def ingest(
     from atmonr.sensors.harp2 import open_harp2
     from atmonr.store.ingest import ingest as make_scene
 
+    if len(granules) > 1 and (out / "zarr.json").exists():
+        raise UsageError(f"{out}: is a scene; for several granules choose a folder to hold their scenes")
     for path in granules:
         scene = out if len(granules) == 1 else out / f"{path.stem}.zarr"
         with open_harp2(path) as granule, progress_bar(path.name, quiet) as progress:

@@ -9,7 +9,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from atmonr.errors import AtmonrError, GpuMemoryError, StoreError
+from atmonr.errors import AtmonrError, GpuMemoryError, StoreError, UsageError
 
 INTERRUPTED = 130  # 128 + SIGINT, what a shell reports for Ctrl-C
 
@@ -36,6 +36,13 @@ def translate(error: BaseException) -> tuple[str, int] | None:
         return str(error), error.exit_code
     if isinstance(error, KeyboardInterrupt):
         return "interrupted", INTERRUPTED
+    if hasattr(error, "format_message"):  # a complaint about arguments; typer keeps its class to itself
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context else "atmonr"
+        return (
+            f"{' '.join(error.format_message().split()).rstrip('.')}; see `{command} --help`",
+            UsageError.exit_code,
+        )
     if isinstance(error, MemoryError) or _is_gpu_memory_error(error):
         return (
             f"out of memory: {error}; use fewer rays, samples or voxels at a time",

@@ -70,8 +70,13 @@ def open_extract(path: Path) -> ExtractFile:
         if missing or "frame" not in dataset.attrs:
             lacking = f"variable {missing[0]}" if missing else "attribute frame"
             raise SceneError(f"{path}: {lacking} is missing; expected the output of atmonr merge")
+        dims = dataset["extinction"].dims
+        if set(dims) - {"band"} != {"altitude", "y", "x"}:
+            raise SceneError(
+                f"{path}: variable extinction: dimensions {dims}, expected (altitude, y, x) or those and band"
+            )
         x, y, altitude = (ascending(path, name, dataset[name].values) for name in ("x", "y", "altitude"))
-        per_band = "band" in dataset["extinction"].dims
+        per_band = "band" in dims
         wavelengths = tuple(float(v) for v in dataset["wavelength"].values) if per_band else ()
         attrs = dict(dataset.attrs)
     try:
@@ -98,6 +103,8 @@ def ascending(path: Path, name: str, values: Sequence[float] | NDArray[Any]) -> 
 
 
 def _opened(path: Path) -> xr.Dataset:
+    if not path.is_file():
+        raise SceneError(f"{path}: no such file; expected the output of atmonr merge")
     try:
         return xr.open_dataset(path, engine="netcdf4")
     except (OSError, ValueError) as error:

@@ -50,6 +50,8 @@ def read_truth(path: Path) -> Truth:
     Raises:
         SceneError: If it is unreadable, or a variable is missing or not as expected; names file and variable.
     """
+    if not path.is_file():
+        raise SceneError(f"{path}: no such file; expected a truth file")
     try:
         with xr.open_dataset(path, engine="netcdf4") as opened:
             dataset = opened.load()

@@ -82,9 +82,10 @@ class VoxelGrid:
             UsageError: If a size is not positive, the box holds no cell, or the grid is too large.
         """
         west, south, east, north = (float(v) for v in footprint_m)
-        z, dz, nz = _axis("vertical", 0.0, float(top_m), vertical_step_m, centred=False)
         y, dy, ny = _axis("horizontal", south, north, horizontal_step_m, centred=True)
         x, dx, nx = _axis("horizontal", west, east, horizontal_step_m, centred=True)
+        # Last, because its step follows from the horizontal one unless it is given.
+        z, dz, nz = _axis("vertical", 0.0, float(top_m), vertical_step_m, centred=False)
         if bbox_deg is None:
             return cls(frame, (z, y, x), (dz, dy, dx), (nz, ny, nx))
         layer = cls(frame, (z, y, x), (dz, dy, dx), (1, ny, nx))
@@ -166,7 +167,9 @@ class VoxelGrid:
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> VoxelGrid:
         """Rebuild a grid from what `to_json` returned."""
-        first, step, shape = (tuple(values[key]) for key in ("first_m", "step_m", "shape"))
+        first, step, shape = (
+            (z, y, x) for z, y, x in (values[key] for key in ("first_m", "step_m", "shape"))
+        )
         return cls(Frame.from_json(values["frame"]), first, step, shape)
 
     @property

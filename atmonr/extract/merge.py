@@ -7,8 +7,8 @@ from pathlib import Path
 
 import netCDF4
 
-from atmonr.atomic import atomic_file
-from atmonr.errors import SceneError, StoreError, UsageError
+from atmonr.atomic import atomic_file, netcdf_errors
+from atmonr.errors import SceneError, UsageError
 from atmonr.extract.netcdf import define
 from atmonr.extract.parts import Parts
 
@@ -38,14 +38,13 @@ def merge(parts: Sequence[Path], out: Path) -> Path:
         raise UsageError(f"{out}: exists already; choose another name or remove it first")
     source = Parts.open(parts[0])
     _refuse_holes(source)
-    with atomic_file(out) as temporary:
-        try:
-            with netCDF4.Dataset(temporary, "w", format="NETCDF4") as dataset:
-                define(dataset, source)
-                _copy(source, dataset.variables["extinction"])
-        # The netCDF library reports a full disk as a RuntimeError.
-        except RuntimeError as error:
-            raise StoreError(f"{out}: cannot write: {error}") from error
+    with (
+        atomic_file(out) as temporary,
+        netcdf_errors(out),
+        netCDF4.Dataset(temporary, "w", format="NETCDF4") as dataset,
+    ):
+        define(dataset, source)
+        _copy(source, dataset.variables["extinction"])
     return out
 
 

@@ -89,6 +89,8 @@ class Parts:
             raise SceneError(
                 f"{path}: format {plan.get('format')}, this version reads {_FORMAT}; extract again"
             )
+        if not {"identity", "scene"} <= dict(plan.get("source", {})).keys() or "bands" not in plan:
+            raise SceneError(f"{path}/plan.json: does not say what was extracted; extract again")
         return cls(path, plan)
 
     @cached_property

@@ -136,6 +136,8 @@ def describe_source(run: Run, scene: str, info: dict[str, Any]) -> dict[str, Any
     if not latest.is_file():
         raise ResumeError(f"{latest}: no checkpoint of scene '{scene}' yet; train first")
     checkpoint = run.checkpoints(scene) / latest.read_text(encoding="utf-8").strip()
+    if not checkpoint.is_file():
+        raise ResumeError(f"{latest}: names no checkpoint beside it; name another one in it or train on")
     return {
         "identity": {
             "config_sha256": run.config.digest,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from atmonr.atomic import atomic_file
+from atmonr.atomic import atomic_file, netcdf_errors
 from atmonr.simulate.instrument import Geometry, irradiances, view_angles, wavelengths
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def write_granule(
     """
     import netCDF4
 
-    with atomic_file(path) as temporary, netCDF4.Dataset(temporary, "w") as file:
+    with atomic_file(path) as temporary, netcdf_errors(path), netCDF4.Dataset(temporary, "w") as file:
         for name, size in zip(_IMAGE, radiance.shape, strict=True):
             file.createDimension(name, size)
         file.setncatts(_attributes(path.name, geometry, packing, comment))

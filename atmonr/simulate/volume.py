@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from atmonr.atomic import atomic_file
+from atmonr.atomic import atomic_file, netcdf_errors
 from atmonr.errors import SceneError
 from atmonr.geo.ellipsoid import ecef_to_geodetic, geodetic_to_ecef
 from atmonr.geo.frame import Frame
@@ -127,7 +127,7 @@ def write_truth(volume: Volume, path: Path, granule_name: str, wavelength_nm: fl
         },
     )
     compressed = {"zlib": True, "complevel": 4, "_FillValue": None}
-    with atomic_file(path) as temporary:
+    with atomic_file(path) as temporary, netcdf_errors(path):
         dataset.to_netcdf(temporary, encoding=dict.fromkeys(dataset.variables, compressed))
 
 
@@ -140,7 +140,7 @@ def read_truth(path: Path) -> Volume:
     import xarray as xr
 
     try:
-        with xr.open_dataset(path) as dataset:
+        with xr.open_dataset(path, engine="netcdf4") as dataset:
             extinction = np.asarray(
                 dataset["extinction_coefficient"].transpose("x", "y", "altitude"), np.float32
             )
@@ -151,8 +151,10 @@ def read_truth(path: Path) -> Volume:
     except (OSError, KeyError, ValueError) as error:
         raise SceneError(
             f"{path}: expected netCDF with extinction_coefficient(x, y, altitude), latitude(x, y), "
-            f"longitude(x, y) and altitude(altitude): {error}"
+            f"longitude(x, y) and altitude(altitude): {' '.join(str(error).split())}"
         ) from error
+    if not (np.isfinite(extinction).all() and (extinction >= 0).all()):
+        raise SceneError(f"{path}: extinction_coefficient: expected finite values that are not negative")
     return _place(path, extinction, latitude, longitude, altitude, albedo)
 
 

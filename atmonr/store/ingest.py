@@ -118,12 +118,14 @@ def _write_rays(
     """
     extent = Extent(_centred_frame(part), options.top_height_m)
     nadir: list[NDArray[np.float32]] = []
+    lit = False
     for block in line_blocks(part.lines, SHARD_LINES):
         data = granule.read_lines(block).isel(pixel=part.pixels)
         nadir.append(_places(data.isel(view=part.nadir_view), options.bbox))
         valid = usable_rays(data, options.bbox, options.max_view_zenith_deg, options.top_height_m)
         values: dict[str, NDArray[Any]] = {**reflectances(granule, data, valid), "valid": valid}
         extent.add(values, valid)
+        lit |= bool((values["reflectance"] > 0.0).any())
         if "time" in data:
             values["time"] = data.time.to_numpy()
         rows = slice(block.start - part.lines.start, block.stop - part.lines.start)
@@ -137,6 +139,8 @@ def _write_rays(
             f"{granule.path}: has no usable ray; expected one with a radiance, complete geometry, a view"
             f" zenith up to {zeniths} degrees"
         )
+    if not lit:
+        raise GranuleError(f"{granule.path}: no usable ray has a radiance above 0; expected a sunlit image")
     return extent, np.concatenate(nadir, axis=1)
 
 
@@ -158,10 +162,10 @@ def _footprint(granule: Granule, frame: Frame, nadir: NDArray[np.float32]) -> di
     steps = [np.linalg.norm(np.diff(places, axis=axis), axis=-1).ravel() for axis in (0, 1)]
     spacing = np.concatenate(steps)
     spacing = spacing[np.isfinite(spacing)]
-    if spacing.size == 0:
+    if spacing.size == 0 or np.median(spacing) == 0.0:
         raise GranuleError(
-            f"{granule.path}: no two neighbouring pixels are located in the view nearest to nadir;"
-            " expected an image to tell the pixel size from"
+            f"{granule.path}: latitude and longitude of the view nearest to nadir put no two neighbouring"
+            " pixels at different places; expected an image to tell the pixel size from"
         )
     bounds = [*np.nanmin(places, axis=(0, 1)).tolist(), *np.nanmax(places, axis=(0, 1)).tolist()]
     return {"pixel_m": float(np.median(spacing)), "footprint_m": bounds}

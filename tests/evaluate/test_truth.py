@@ -59,8 +59,9 @@ def test_a_file_that_is_no_netcdf_is_refused_by_name(tmp_path, content):
     path = tmp_path / "broken.nc"
     if content is not None:
         path.write_bytes(content)
+    reason = "no such file" if content is None else "cannot be read"
     for read in (read_truth, open_extract):
-        with pytest.raises(SceneError, match=r"broken\.nc: cannot be read"):
+        with pytest.raises(SceneError, match=rf"broken\.nc: {reason}"):
             read(path)
 
 
@@ -70,6 +71,15 @@ def test_a_truth_is_not_mistaken_for_an_extract(write_truth):
 
 
 @pytest.mark.skipif(not RICO.exists(), reason="the RICO truth is not beside this checkout")
+def test_an_extract_without_heights_is_refused_by_name(write_extract, tmp_path):
+    with xr.open_dataset(write_extract(lambda lat, lon, height, x, y: 0 * height, half_m=800.0)) as opened:
+        dataset = opened.load()
+    dataset["extinction"] = dataset["extinction"].isel(altitude=0, drop=True)
+    dataset.to_netcdf(tmp_path / "flat.nc")
+    with pytest.raises(SceneError, match=r"flat\.nc: variable extinction: dimensions"):
+        open_extract(tmp_path / "flat.nc")
+
+
 def test_an_independent_truth_file_is_read_as_it_is():
     truth = read_truth(RICO)
     with xr.open_dataset(RICO) as plain:

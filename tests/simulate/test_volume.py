@@ -84,6 +84,16 @@ def test_columns_that_are_no_grid_are_refused(box: Volume, tmp_path: Path) -> No
         read_truth(tmp_path / "bent.nc")
 
 
+def test_a_truth_file_with_gaps_is_refused_by_name(box: Volume, tmp_path: Path) -> None:
+    write_truth(box, tmp_path / "t.nc", "a.nc", 670.0)
+    with xr.open_dataset(tmp_path / "t.nc") as opened:
+        dataset = opened.load()
+    dataset["extinction_coefficient"][0, 0, 0] = np.nan
+    dataset.to_netcdf(tmp_path / "gaps.nc")
+    with pytest.raises(SceneError, match=r"gaps\.nc: extinction_coefficient: expected finite"):
+        read_truth(tmp_path / "gaps.nc")
+
+
 def test_a_file_that_is_no_truth_is_refused(tmp_path: Path) -> None:
     (tmp_path / "empty.nc").touch()
     xr.Dataset({"latitude": ("x", [1.0])}).to_netcdf(tmp_path / "other.nc")
