@@ -51,7 +51,7 @@ LIMITS = (
     ("cloud mask IoU", "volume.iou_best", "at least", 0.5),
     ("optical depth, rank correlation", "volume.optical_depth_spearman_cloudy", "at least", 0.7),
     ("optical depth, clear / cloudy", "volume.clear_to_cloudy_optical_depth", "at most", 0.05),
-    ("held-out PSNR [dB]", "heldout.all.psnr_db", "at least", 30.0),
+    ("held-out PSNR, dB", "heldout.all.psnr_db", "at least", 30.0),
 )
 
 

@@ -42,7 +42,7 @@ def test_the_demo_recovers_its_cloud_on_two_ranks(tmp_path: Path):
     command = [sys.executable, "-m", "atmonr", "demo", "-o", str(out)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    assert all(name in done.stdout for name, *_ in LIMITS)
+    assert all(name in done.stdout for name, *_ in LIMITS), done.stdout[-3000:]
     assert json.loads((out / "score.json").read_text())["volume"]["iou_best"] > 0.5
     with xr.open_dataset(out / "extract.nc") as extract:
         assert extract.extinction.attrs["units"] == "m-1"
