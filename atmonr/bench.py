@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from functools import reduce
 from pathlib import Path
@@ -29,12 +29,14 @@ from atmonr.feed.rays import ExactRays, RayTable, ray_blocks
 from atmonr.fields.aspect import Aspect
 from atmonr.fields.atmosphere import AtmosphereField, Cloud
 from atmonr.fields.hashgrid import HashGrid
+from atmonr.geo.ellipsoid import Floats, ecef_to_geodetic, geodetic_to_ecef
+from atmonr.geo.frame import Frame
 from atmonr.geo.rays import RayLines
 from atmonr.store.scene import Scene, open_scene
 from atmonr.tasks.base import Share
 from atmonr.tasks.tomography import Tomography
 
-_cloud = AtmosphereField.cloud
+_cloud, _from_ecef = AtmosphereField.cloud, Frame.from_ecef
 
 ROUNDS = 5  # each variant in turn, so that a busy moment of the machine hits all of them
 STEPS = 4  # per variant and round; the fastest round counts
@@ -94,7 +96,7 @@ def _measure(task: Tomography, scene: Scene) -> dict[str, float]:
     """Seconds per step of every variant, in the order in which plain habits add up."""
     habits: dict[str, Callable[[], AbstractContextManager[Any]]] = {
         "shipped": nullcontext,
-        "+ fp64 geodesy per sample": lambda: patch.object(task, "rays", _all_exact(task.rays, scene)),
+        "+ fp64 geodesy per sample": lambda: _geodesy_per_sample(task, scene),
         "+ directions encoded per sample": lambda: patch.object(AtmosphereField, "cloud", _cloud_by_sample),
         "+ plain autograd through the tables": lambda: patch.object(HashGrid, "forward", _plain_forward),
         "+ results copied to the host": lambda: patch.object(Tomography, "losses", _copying(task)),
@@ -119,6 +121,18 @@ def _train(task: Tomography, steps: int) -> None:
             task.optimizers[name].step()
     if task.rays.path.is_cuda:
         torch.cuda.synchronize()
+
+
+@contextmanager
+def _geodesy_per_sample(task: Tomography, scene: Scene) -> Iterator[None]:
+    """Every sample to latitude, longitude and height, and from there to the frame, in fp64."""
+
+    def from_ecef(frame: Frame, xyz_m: Floats) -> Floats:
+        return _from_ecef(frame, geodetic_to_ecef(*ecef_to_geodetic(xyz_m)))
+
+    rays = _all_exact(task.rays, scene)
+    with patch.object(task, "rays", rays), patch.object(Frame, "from_ecef", from_ecef):
+        yield
 
 
 def _all_exact(table: RayTable, scene: Scene) -> RayTable:

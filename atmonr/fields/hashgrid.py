@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+_BLOCK = 8192  # points whose corners a CPU finds together: so many stay in its cache
 # Primes of the published spatial hash, as int32: only the low bits of the products are used.
 _PRIMES = (1, 2654435761 - 2**32, 805459861)
 
@@ -76,19 +77,29 @@ class HashGrid(nn.Module):
         Returns:
             int32 and float32, both (levels x N, 2^D), the first axis of a corner varying slowest.
         """
-        # Points run along the last dimension until the end: eight times faster than corners there.
-        scale, stride = self.scale.T[:, :, None], self.stride.T[:, :, None]
-        position = unit_ND.clamp(0.0, 1.0).T[:, None, :] * scale + 0.5
+        points, corners = len(unit_ND), 2**self.axes
+        index = torch.empty(self.levels, points, corners, dtype=torch.int32, device=unit_ND.device)
+        weight = torch.empty(self.levels, points, corners, device=unit_ND.device)
+        block = _BLOCK if unit_ND.device.type == "cpu" else max(points, 1)
+        for start in range(0, points, block):
+            part = slice(start, start + block)
+            # Points run along the last dimension until the end: far faster than corners there.
+            found = self._corners(unit_ND[part].clamp(0.0, 1.0).T[:, None, :])
+            index[:, part], weight[:, part] = (values.permute(1, 2, 0) for values in found)
+        return index.view(-1, corners), weight.view(-1, corners)
+
+    def _corners(self, unit_D1N: Tensor) -> tuple[Tensor, Tensor]:
+        """(2^D, levels, N) table entries and weights."""
+        position = unit_D1N * self.scale.T[:, :, None] + 0.5
         cell = position.floor()
         fraction = position - cell
+        stride = self.stride.T[:, :, None]
         low = cell.int() * stride
-        split = self.dense_levels
-        pair = torch.stack([low, low + stride], 1)
+        pair, split = torch.stack([low, low + stride], 1), self.dense_levels
         dense = _combine(pair[:, :, :split], torch.add)
         hashed = _combine(pair[:, :, split:], torch.bitwise_xor) & self.mask
         index = torch.cat([dense, hashed], 1) + self.offset[:, None]
-        weight = _combine(torch.stack([1.0 - fraction, fraction], 1), torch.mul)
-        return index.flatten(1).T.contiguous(), weight.flatten(1).T.contiguous()
+        return index, _combine(torch.stack([1.0 - fraction, fraction], 1), torch.mul)
 
 
 def _combine(pair_D2LN: Tensor, combine: Any) -> Tensor:
