@@ -99,6 +99,7 @@ def _measure(task: Tomography, scene: Scene) -> dict[str, float]:
         "+ fp64 geodesy per sample": lambda: _geodesy_per_sample(task, scene),
         "+ directions encoded per sample": lambda: patch.object(AtmosphereField, "cloud", _cloud_by_sample),
         "+ plain autograd through the tables": lambda: patch.object(HashGrid, "forward", _plain_forward),
+        "+ plain optimizer": lambda: patch.object(task, "optimizers", {"field": _plain_adam(task)}),
         "+ results copied to the host": lambda: patch.object(Tomography, "losses", _copying(task)),
     }
     best = dict.fromkeys(habits, float("inf"))
@@ -170,6 +171,12 @@ def _plain_forward(grid: HashGrid, unit_ND: Tensor) -> Tensor:
             features = features + weight[:, None] * grid.table[grid.offset[level] + entry]
         encoded.append(features)
     return torch.cat(encoded, 1)
+
+
+def _plain_adam(task: Tomography) -> torch.optim.Optimizer:
+    """The task's optimizer as torch makes it by default, one pass over memory per operation."""
+    groups = [{"params": g["params"], "lr": g["lr"]} for g in task.optimizers["field"].param_groups]
+    return torch.optim.Adam(groups, betas=(0.9, 0.99), eps=1e-15)
 
 
 def _copying(task: Tomography) -> Callable[..., Iterator[tuple[str, Tensor]]]:
