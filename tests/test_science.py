@@ -79,6 +79,6 @@ def test_clear_air_stays_clear_over_ground_and_under_a_blue_sky(
     chain: Chain, preset: str, surface: str, pixel_m: float
 ) -> None:
     scene = ["--preset", preset, "--surface", surface, "--rayleigh", "--noise", "0.01", "--seed", "11"]
-    score = chain(scene, 20000, pixel_m, ["train.steps=1000", "track.uri=off"])
+    score = chain(scene, 20000, pixel_m, ["train.steps=2500", "track.uri=off"])
     assert score["iou_best"] >= 0.5
     assert score["clear_to_cloudy_optical_depth"] <= 0.05
