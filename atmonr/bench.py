@@ -41,7 +41,7 @@ _cloud, _from_ecef = AtmosphereField.cloud, Frame.from_ecef
 ROUNDS = 5  # each variant in turn, so that a busy moment of the machine hits all of them
 STEPS = 4  # per variant and round; the fastest round counts
 
-CONFIG = {
+CONFIG: dict[str, dict[str, Any]] = {
     "field": {"method": "instant_ngp"},
     "render": {"samples": 64},
     "train": {"batch_rays": 1024},
@@ -180,12 +180,13 @@ def _plain_adam(task: Tomography) -> torch.optim.Optimizer:
 
 
 def _copying(task: Tomography) -> Callable[..., Iterator[tuple[str, Tensor]]]:
-    """`Tomography.losses` that fetches its loss and its rays' values every step."""
-    losses = task.losses
+    """`Tomography.losses` that fetches its loss, and as many values as the batch has rays, every step."""
+    losses, batch_rays = task.losses, CONFIG["train"]["batch_rays"]
 
     def copied(_: Tomography, step: int, share: Share) -> Iterator[tuple[str, Tensor]]:
         for name, loss in losses(step, share):
-            loss.item(), task.rays.reflectance[: task.rays.path.shape[1]].cpu()
+            loss.item()
+            task.rays.reflectance[:batch_rays].cpu().clone()
             yield name, loss
 
     return copied
