@@ -33,8 +33,8 @@ from atmonr.geo.ellipsoid import Floats, ecef_to_geodetic, geodetic_to_ecef
 from atmonr.geo.frame import Frame
 from atmonr.geo.rays import RayLines
 from atmonr.store.scene import Scene, open_scene
-from atmonr.tasks.base import Share
 from atmonr.tasks.tomography import Tomography
+from atmonr.world import World
 
 _cloud, _from_ecef = AtmosphereField.cloud, Frame.from_ecef
 
@@ -64,7 +64,8 @@ def bench(scene: Path | None = None, device: DeviceKind = "auto") -> dict[str, A
     with tempfile.TemporaryDirectory() as folder:
         opened = open_scene(scene or _simulated(Path(folder)))
         torch.manual_seed(config.train.seed)
-        task = Tomography(config, opened, place)
+        task = Tomography(config, opened, place, World.single(device))
+        task.begin()
         times = _measure(task, opened)
     shipped, plain = times["shipped"], list(times.values())[-1]
     rays = config.train.batch_rays
@@ -116,7 +117,7 @@ def _measure(task: Tomography, scene: Scene) -> dict[str, float]:
 
 def _train(task: Tomography, steps: int) -> None:
     for step in range(steps):
-        for name, loss in task.losses(step, Share()):
+        for name, loss in task.losses(step):
             task.optimizers[name].zero_grad(set_to_none=True)
             loss.backward()
             task.optimizers[name].step()
@@ -183,8 +184,8 @@ def _copying(task: Tomography) -> Callable[..., Iterator[tuple[str, Tensor]]]:
     """`Tomography.losses` that fetches its loss, and as many values as the batch has rays, every step."""
     losses, batch_rays = task.losses, CONFIG["train"]["batch_rays"]
 
-    def copied(_: Tomography, step: int, share: Share) -> Iterator[tuple[str, Tensor]]:
-        for name, loss in losses(step, share):
+    def copied(_: Tomography, step: int) -> Iterator[tuple[str, Tensor]]:
+        for name, loss in losses(step):
             loss.item()
             task.rays.reflectance[:batch_rays].cpu().clone()
             yield name, loss

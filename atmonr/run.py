@@ -3,7 +3,7 @@
     run/
       run.toml  provenance.json  logs/  STOP
       scenes/<name>/ scene.json  metrics.jsonl  mlflow.json  heldout.json  done.json  pictures/
-                     checkpoints/ step-00001000.pt  latest
+                     checkpoints/ step-00001000.pt or step-00001000.tile-0003.pt …  latest
 
 This is the only place that builds paths inside a run folder. Each scene's folder has one writer at a time.
 """
@@ -139,16 +139,21 @@ class Run:
         """Folder of a scene's checkpoints."""
         return self.scene_folder(scene) / "checkpoints"
 
-    def checkpoint(self, scene: str, step: int) -> Path:
-        """Checkpoint written after `step` steps; names sort by step."""
-        return self.checkpoints(scene) / f"step-{step:08d}.pt"
+    def checkpoint(self, scene: str, step: int, part: str = "") -> Path:
+        """File of one part of the checkpoint written after `step` steps; "" for a task of one part."""
+        return self.checkpoints(scene) / f"step-{step:08d}{part and '.'}{part}.pt"
 
-    def all_checkpoints(self, scene: str) -> list[Path]:
-        """Complete checkpoints of a scene, newest first."""
-        return sorted(self.checkpoints(scene).glob("step-*.pt"), reverse=True)
+    def saved_steps(self, scene: str) -> list[int]:
+        """Steps with at least one part of a checkpoint, newest first."""
+        files = self.checkpoints(scene).glob("step-*.pt")
+        return sorted({int(file.name[5:13]) for file in files}, reverse=True)
+
+    def parts_of(self, scene: str, step: int) -> list[Path]:
+        """Files of a checkpoint, sorted."""
+        return sorted(self.checkpoints(scene).glob(f"step-{step:08d}*.pt"))
 
     def latest(self, scene: str) -> Path:
-        """Text file that names the newest complete checkpoint."""
+        """Text file that names the newest complete checkpoint, as if it were of one part."""
         return self.checkpoints(scene) / "latest"
 
     def metrics(self, scene: str) -> Path:

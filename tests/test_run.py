@@ -151,7 +151,12 @@ def test_checkpoint_names_sort_by_step(run: Run) -> None:
 def test_checkpoints_are_listed_newest_first_without_half_written_ones(run: Run) -> None:
     for name in ("step-00000009.pt", "step-00001000.pt", ".step-00002000.1a2b.tmp.pt", "latest"):
         (run.checkpoints("east") / name).touch()
-    assert run.all_checkpoints("east") == [run.checkpoint("east", 1000), run.checkpoint("east", 9)]
+    assert run.saved_steps("east") == [1000, 9]
+    (run.checkpoint("east", 1000, "tile-0003")).touch()
+    assert run.parts_of("east", 1000) == [
+        run.checkpoint("east", 1000),
+        run.checkpoint("east", 1000, "tile-0003"),
+    ]
 
 
 def test_provenance_names_code_and_command_but_no_machine_or_user() -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -13,39 +13,65 @@ from torch import Tensor, nn
 from atmonr.config import Config
 
 
-@dataclass(frozen=True)
-class Share:
-    """The part of every global batch that one rank computes.
+class Peers(Protocol):
+    """The ranks that work on one task together, as far as a task may know them; `World` is one.
 
-    The random numbers of a step are drawn for the whole global batch and then sliced, so that any number of
-    ranks sees the same rays and the same sample positions.
-
-    Attributes:
-        index: Position of this rank in its group.
-        count: Ranks in the group; the batch size is a multiple of it.
+    Every method is called by all of them, in the same order.
     """
 
-    index: int = 0
-    count: int = 1
+    @property
+    def rank(self) -> int:
+        """Position of this rank, from 0."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """Number of ranks."""
+        ...
+
+    def all_reduce_sum_(self, tensor: Tensor) -> Tensor:
+        """Replace `tensor`, in place and on every rank, by its sum over the ranks."""
+        ...
+
+    def exchange_(self, outgoing: Tensor, sent: Sequence[int], received: Sequence[int]) -> Tensor:
+        """Send the first `sent[0]` rows to rank 0, the next to rank 1, and so on; return what comes."""
+        ...
+
+    def gather_all(self, value: Any) -> list[Any]:
+        """Return every rank's `value`, in order of rank, on every rank."""
+        ...
+
+
+class Part(NamedTuple):
+    """A piece of what is learned with its own file in a checkpoint: a scene, or one tile of it."""
+
+    module: nn.Module
+    optimizers: Mapping[str, torch.optim.Optimizer]  # one entry per name that `losses` yields
 
 
 class Task(Protocol):
-    """Something to learn. It knows no rank, no path and no tracker.
+    """Something to learn. It knows its peers, but no path and no tracker.
 
     Attributes:
-        module: Everything whose state a checkpoint keeps.
-        optimizers: One entry per name that `losses` yields.
+        parts: What this rank holds, by name; "" names a part that every rank holds alike.
+        tied: Parameters whose gradients are summed over ranks, each with all of its copies on this rank: the
+            copies start equal and stay so. Those not mentioned belong to this rank alone.
     """
 
-    module: nn.Module
-    optimizers: Mapping[str, torch.optim.Optimizer]
+    parts: Mapping[str, Part]
+    tied: Sequence[Sequence[nn.Parameter]]
 
-    def losses(self, step: int, share: Share) -> Iterator[tuple[str, Tensor]]:
+    def begin(self) -> None:
+        """What a training that starts anew needs from its peers before the first step; else not called."""
+        ...
+
+    def losses(self, step: int) -> Iterator[tuple[str, Tensor]]:
         """Yields (optimizer name, scalar fp32 loss) in the order in which the optimizers step.
 
         The loop clears gradients, runs backward and steps between two yields, so that a second loss sees the
-        first update. Everything random is a pure function of (seed, step): a resumed run repeats it exactly.
-        Each loss is the mean over this rank's share; the loop averages gradients over ranks.
+        first update. Everything random is a pure function of (seed, step), drawn for the whole batch whatever
+        the number of ranks: a resumed run repeats it exactly. Each loss is this rank's part of the global
+        one: parts, and gradients of tied parameters, add up over the ranks.
         """
         ...
 
@@ -54,12 +80,20 @@ class Task(Protocol):
         ...
 
     def evaluate(self, step: int) -> dict[str, float]:
-        """Scores on the held-out split, by metric name."""
+        """Scores on the held-out split, by metric name; called on every rank, the first one's count."""
         ...
 
     def finish(self, pictures: Path) -> dict[str, Any]:
-        """Draws the closing pictures into an existing folder; returns the held-out score as JSON data."""
+        """Draws the closing pictures into an existing folder and returns the held-out score as JSON data.
+
+        Called on every rank; the first one draws and its score counts.
+        """
         ...
+
+
+def parameters_of(parts: Mapping[str, Part]) -> list[list[nn.Parameter]]:
+    """Every parameter, as `Task.tied` of a task that all ranks hold alike."""
+    return [[parameter] for part in parts.values() for parameter in part.module.parameters()]
 
 
 @dataclass(frozen=True)
@@ -69,8 +103,9 @@ class Recipe:
     Attributes:
         describe: Scene path -> JSON data that identifies it (`name`, `scene_id`) and lets its products be
             extracted without it; cheap, reads no rays.
-        build: (config, scene path, device) -> Task with its data resident on the device.
+        build: (config, scene path, device, peers) -> Task with its data resident on the device; does not wait
+            for the peers.
     """
 
     describe: Callable[[Path], dict[str, Any]]
-    build: Callable[[Config, Path, torch.device], Task]
+    build: Callable[[Config, Path, torch.device, Peers], Task]

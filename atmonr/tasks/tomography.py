@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from atmonr.fields.setting import Setting
 from atmonr.render.transport import Light, illuminate
 from atmonr.store.scene import Scene, open_scene
 from atmonr.tasks import heldout
-from atmonr.tasks.base import Recipe, Share
+from atmonr.tasks.base import Part, Peers, Recipe, parameters_of
 from atmonr.tasks.clear import start_clear
 from atmonr.tasks.losses import image_loss
 from atmonr.tasks.view import Camera
@@ -55,26 +55,34 @@ def describe(path: Path) -> dict[str, Any]:
 
 
 class Tomography:
-    """Fits a field to the training rays of one scene (a `atmonr.tasks.base.Task`)."""
+    """Fits a field to the training rays of one scene (a `atmonr.tasks.base.Task`).
 
-    def __init__(self, config: Config, scene: Scene, device: torch.device) -> None:
-        self._config, self._scene, self._device = config, scene, device
+    All ranks hold the whole scene alike and share the rays of every batch.
+    """
+
+    def __init__(self, config: Config, scene: Scene, device: torch.device, peers: Peers) -> None:
+        self._config, self._scene, self._device, self._peers = config, scene, device, peers
         self.field: AtmosphereField = build_field(config, setting_of(scene)).to(device)
-        self.module: nn.Module = self.field
-        self.optimizers: Mapping[str, torch.optim.Optimizer] = {"field": _optimizer(self.field, config)}
+        self.optimizers = {"field": make_optimizer(self.field, config)}
+        self.parts: Mapping[str, Part] = {"": Part(self.field, self.optimizers)}
+        self.tied: Sequence[Sequence[nn.Parameter]] = parameters_of(self.parts)
         self.rays: RayTable = load_rays(scene, np.flatnonzero(~scene.holdout), device)
         self.camera = Camera(self.field, config)
-        start_clear(self.field, self.camera, self.rays)
         self._quick_score = heldout.QuickScore(scene, device)
         self._order = Order(len(self.rays), config.train.batch_rays, config.train.seed, device)
+
+    def begin(self) -> None:
+        """Guesses air and ground and solves for the light of the untrained field."""
+        start_clear(self.field, self.camera, self.rays)
         self._solve_light(_FIRST_ORDERS)
 
-    def losses(self, step: int, share: Share) -> Iterator[tuple[str, Tensor]]:
+    def losses(self, step: int) -> Iterator[tuple[str, Tensor]]:
         """Yields the one loss of a step; see `atmonr.tasks.base.Task`."""
         chosen = self._order.batch(step)
         generator = stream(self._device, self._config.train.seed, step, "jitter")
         jitter = torch.rand(len(chosen), self.camera.jitters, generator=generator, device=self._device)
-        part = slice(share.index * len(chosen) // share.count, (share.index + 1) * len(chosen) // share.count)
+        index, count = self._peers.rank, self._peers.size
+        part = slice(index * len(chosen) // count, (index + 1) * len(chosen) // count)
         rays = self.rays.take(chosen[part])
         weights = self._config.loss
         loss = torch.zeros((), device=self._device)
@@ -82,7 +90,7 @@ class Tomography:
             loss = loss + image_loss(seen.reflectance, rays.reflectance, weights)
             loss = loss + weights.sparsity * seen.cloud_depth.mean()
             loss = loss + weights.departure * seen.departure.mean()
-        yield "field", loss
+        yield "field", loss / count
 
     def after_step(self, step: int) -> None:
         """Solves for the light in the cloud as it now is, every so many steps."""
@@ -91,10 +99,12 @@ class Tomography:
 
     def evaluate(self, step: int) -> dict[str, float]:
         """Scores on an even sample of the held-out rays, by metric name."""
-        return self._quick_score(self.camera)
+        return self._quick_score(self.camera) if self._peers.rank == 0 else {}
 
     def finish(self, pictures: Path) -> dict[str, Any]:
         """Draws target beside rendered views and returns PSNR and SSIM of all held-out views."""
+        if self._peers.rank > 0:
+            return {}
         return heldout.full_scores(self._scene, self.camera, self._device, pictures)
 
     @torch.no_grad()
@@ -108,7 +118,7 @@ class Tomography:
         grid.keep(illuminate(extinction, albedo, grid.spacing_m, grid.sun(), before, orders), extinction)
 
 
-def _optimizer(field: AtmosphereField, config: Config) -> torch.optim.Optimizer:
+def make_optimizer(field: AtmosphereField, config: Config) -> torch.optim.Optimizer:
     """Adam with a larger rate for hash tables; no weight decay, which would pull clear air towards a haze."""
     tables = [module.table for module in field.modules() if isinstance(module, HashGrid)]
     ids = {id(table) for table in tables}
@@ -119,9 +129,9 @@ def _optimizer(field: AtmosphereField, config: Config) -> torch.optim.Optimizer:
     return torch.optim.Adam(groups, betas=(0.9, 0.99), eps=1e-15, fused=True)
 
 
-def build(config: Config, path: Path, device: torch.device) -> Tomography:
+def build(config: Config, path: Path, device: torch.device, peers: Peers) -> Tomography:
     """A task with the scene's rays resident on the device; weights from torch's default generator."""
-    return Tomography(config, open_scene(path), device)
+    return Tomography(config, open_scene(path), device, peers)
 
 
 RECIPE = Recipe(describe=describe, build=build)

@@ -119,7 +119,7 @@ class Boundary:
             record |= {f"loss_{name}": loss for name, loss in losses.items()}
         if evaluating:
             with self._pause():
-                record |= on_leader(self._world, lambda: self._task.evaluate(report.step))
+                record |= self._task.evaluate(report.step)
         on_leader(self._world, lambda: self._tell(record))
         self._logged_step, self._logged_s, self._paused_s = report.step, time.monotonic(), 0.0
 
@@ -131,7 +131,7 @@ class Boundary:
 
     def _save(self, step: int) -> None:
         with self._pause():
-            on_leader(self._world, lambda: self._checkpoints.save(step, self._task))
+            self._checkpoints.save(step, self._task)
         self._saved_s = time.monotonic()
         log.info("%s: saved step %d", self._scene, step)
 

@@ -1,10 +1,15 @@
-"""Checkpoints: complete or absent, never half; readable without running code that a file brings along."""
+"""Checkpoints: complete or absent, never half; readable without running code that a file brings along.
+
+A checkpoint is one file per part of the task: one for most, one per tile for a tiled scene. `latest` moves
+when all are on disk.
+"""
 
 from __future__ import annotations
 
 import logging
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -15,6 +20,8 @@ from atmonr.checkpoint_file import read_checkpoint
 from atmonr.errors import ResumeError
 from atmonr.run import Run
 from atmonr.tasks.base import Task
+from atmonr.train.agree import on_every_rank, on_leader
+from atmonr.world import World
 
 FORMAT = 1
 
@@ -23,7 +30,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Checkpoints:
-    """The checkpoints of one scene of a run; one process writes them.
+    """The checkpoints of one scene of a run; every method is called on every rank that trains it.
 
     Nothing else belongs to the state of a training: the learning rate and all random numbers are functions of
     the config and the step.
@@ -34,6 +41,7 @@ class Checkpoints:
         config_digest: Identity of the config; a checkpoint of another one is refused.
         scene_id: Identity of the scene; a checkpoint of another one is refused.
         keep: How many to keep, at least 2: the newest may be the one that a full disk has damaged.
+        world: The ranks that train the scene.
     """
 
     run: Run
@@ -41,8 +49,9 @@ class Checkpoints:
     config_digest: str
     scene_id: str
     keep: int
+    world: World
 
-    def save(self, step: int, task: Task) -> Path:
+    def save(self, step: int, task: Task) -> None:
         """Write the state after `step` steps, then mark it as the latest, then remove the oldest.
 
         The same state always gives the same bytes.
@@ -50,80 +59,100 @@ class Checkpoints:
         Raises:
             StoreError: If the disk is full or refuses; the checkpoints before are untouched.
         """
-        state = {
-            "format": FORMAT,
-            "step": step,
-            "config_digest": self.config_digest,
-            "scene_id": self.scene_id,
-            "module": _plain(task.module.state_dict()),
-            "optimizers": _plain({name: opt.state_dict() for name, opt in task.optimizers.items()}),
-        }
-        path = self.run.checkpoint(self.scene, step)
-        # torch names the archive inside after a path, which would put the temporary name into the file.
-        with atomic_file(path) as temporary, open(temporary, "wb") as stream:
-            _write(state, stream)
-        with atomic_file(self.run.latest(self.scene)) as temporary:
-            temporary.write_text(path.name + "\n", encoding="utf-8")
-        self._prune(step)
-        return path
+        on_every_rank(self.world, lambda: self._write_parts(step, task))
+        on_leader(self.world, lambda: self._mark(step))
 
-    def find(self) -> Path | None:
-        """Return the newest checkpoint that is whole; None if none was ever written.
+    def find(self, task: Task) -> int | None:
+        """Return the newest step whose checkpoint is whole on every rank; None if none was ever written.
 
         Raises:
             ResumeError: If there are some and none can be read, or it belongs to another config or scene.
         """
-        candidates = self._newest_first()
-        for path in candidates:
-            try:
-                state = read_checkpoint(path)
-            except ResumeError as error:
-                log.warning("%s; trying the one before", error)
-                continue
-            self._refuse_other(path, state)
-            return path
-        if candidates:
+        steps = on_leader(self.world, self._steps)
+        for step in steps:
+            if not self.world.any(on_every_rank(self.world, partial(self._damaged, step, task))):
+                return int(step)
+        if steps:
             raise ResumeError(
-                f"{candidates[0]}: damaged, and so is every other checkpoint beside it; "
-                "start again in a new run folder"
+                f"{self.run.checkpoint(self.scene, steps[0])}: damaged, and so is every other checkpoint "
+                "beside it; start again in a new run folder"
             )
         return None
 
-    def load(self, path: Path, task: Task) -> int:
-        """Put a checkpoint's state into `task`; return the number of steps done.
+    def load(self, step: int, task: Task) -> None:
+        """Put a checkpoint's state into `task`.
 
         Raises:
             ResumeError: If it cannot be read, or is of another config, scene or model.
         """
-        state = read_checkpoint(path)
-        self._refuse_other(path, state)
-        try:
-            task.module.load_state_dict(state["module"])
-            for name, optimizer in task.optimizers.items():
-                optimizer.load_state_dict(state["optimizers"][name])
-        except (RuntimeError, ValueError, KeyError) as error:
-            reason = " ".join(str(error).split())
-            raise ResumeError(
-                f"{path}: does not fit the model: {reason}; use the version that wrote it"
-            ) from error
-        return int(state["step"])
+        on_every_rank(self.world, lambda: self._load_parts(step, task))
 
     def latest_name(self) -> str:
         """Return the file name of the newest complete checkpoint; "none" if there is none."""
         latest = self.run.latest(self.scene)
         return latest.read_text(encoding="utf-8", errors="replace").strip() if latest.exists() else "none"
 
-    def _newest_first(self) -> list[Path]:
-        """Return all checkpoints, the one named by `latest` before any other: it was on disk for certain."""
-        latest = self.latest_name()
-        return sorted(self.run.all_checkpoints(self.scene), key=lambda path: path.name != latest)
+    def _write_parts(self, step: int, task: Task) -> None:
+        for name, part in task.parts.items():
+            if not name and self.world.rank > 0:
+                continue  # every rank holds it alike
+            state = {
+                "format": FORMAT,
+                "step": step,
+                "config_digest": self.config_digest,
+                "scene_id": self.scene_id,
+                "module": _plain(part.module.state_dict()),
+                "optimizers": _plain({key: opt.state_dict() for key, opt in part.optimizers.items()}),
+            }
+            # torch names the archive inside after a path, which would put the temporary name into the file.
+            with (
+                atomic_file(self.run.checkpoint(self.scene, step, name)) as temporary,
+                open(temporary, "wb") as stream,
+            ):
+                _write(state, stream)
 
-    def _prune(self, step: int) -> None:
-        """Keep the newest up to `step`; later ones, unreadable when training resumed, do not count."""
-        newest = self.run.checkpoint(self.scene, step)
-        done = [path for path in self.run.all_checkpoints(self.scene) if path.name <= newest.name]
-        for path in done[self.keep :]:
-            path.unlink(missing_ok=True)
+    def _mark(self, step: int) -> None:
+        """Name a step, all of whose parts are on disk, as the latest, and remove the oldest."""
+        with atomic_file(self.run.latest(self.scene)) as temporary:
+            temporary.write_text(self.run.checkpoint(self.scene, step).name + "\n", encoding="utf-8")
+        # Later ones, unreadable when training resumed, do not count.
+        done = [saved for saved in self.run.saved_steps(self.scene) if saved <= step]
+        for old in done[self.keep :]:
+            for path in self.run.parts_of(self.scene, old):
+                path.unlink(missing_ok=True)
+
+    def _steps(self) -> list[int]:
+        """Return the steps with checkpoints, that named by `latest` first: it was on disk for certain."""
+        latest = self.latest_name()
+        saved = self.run.saved_steps(self.scene)
+        return sorted(saved, key=lambda step: self.run.checkpoint(self.scene, step).name != latest)
+
+    def _damaged(self, step: int, task: Task) -> bool:
+        """Return whether a part of a checkpoint that this rank needs cannot be read."""
+        for name in task.parts:
+            path = self.run.checkpoint(self.scene, step, name)
+            try:
+                state = read_checkpoint(path)
+            except ResumeError as error:
+                log.warning("%s; trying the one before", error)
+                return True
+            self._refuse_other(path, state)
+        return False
+
+    def _load_parts(self, step: int, task: Task) -> None:
+        for name, part in task.parts.items():
+            path = self.run.checkpoint(self.scene, step, name)
+            state = read_checkpoint(path)
+            self._refuse_other(path, state)
+            try:
+                part.module.load_state_dict(state["module"])
+                for key, optimizer in part.optimizers.items():
+                    optimizer.load_state_dict(state["optimizers"][key])
+            except (RuntimeError, ValueError, KeyError) as error:
+                reason = " ".join(str(error).split())
+                raise ResumeError(
+                    f"{path}: does not fit the model: {reason}; use the version that wrote it"
+                ) from error
 
     def _refuse_other(self, path: Path, state: dict[str, Any]) -> None:
         if state.get("format") != FORMAT:

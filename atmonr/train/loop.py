@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
 from atmonr.errors import DivergedError
-from atmonr.tasks.base import Share, Task
+from atmonr.tasks.base import Task
 from atmonr.world import World
 
 WARMUP_STEPS = 100
@@ -19,6 +19,9 @@ FLOOR = 0.02
 
 # 64 MiB of fp32: large enough for full bandwidth, small beside the model.
 BUCKET_ELEMENTS = 2**24
+# Sums of so few numbers travel in fp64, which costs little: rounded to fp32 afterwards, they do not show in
+# which order, and so over how many ranks, they were added up.
+FINE_ELEMENTS = 2**20
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class StepReport:
 
     Attributes:
         step: Number of steps done, this one included.
-        losses: Mean loss over the ranks, fp32 scalar, by optimizer name.
+        losses: Loss summed over the ranks' parts, fp32 scalar, by optimizer name.
         learning_rate: Of the first optimizer's first parameter group.
         guard: Knows whether every loss and gradient so far was finite.
     """
@@ -52,7 +55,7 @@ def fit(
     device, so that the state stays finite until `at_boundary` asks the guard.
 
     Args:
-        task: What to train. All ranks hold equal copies, and the same parameters take part in a step on each.
+        task: What to train. Tied parameters are equal on all ranks, and the same take part in a step on each.
         steps: Number of steps in the whole training; shapes the learning rate.
         start_step: Number of steps done before.
         world: The ranks that share every batch.
@@ -61,13 +64,12 @@ def fit(
     Raises:
         DivergedError: On a CPU, as soon as a loss or gradient is not finite.
     """
-    share = Share(world.rank, world.size)
     guard = FiniteGuard(world.device)
     for step in range(start_step, steps):
         learning_rate = _set_learning_rates(task, learning_rate_factor(step, steps))
         losses = {}
-        for name, loss in task.losses(step, share):
-            losses[name] = _update(task.optimizers[name], loss, step + 1, world, guard)
+        for name, loss in task.losses(step):
+            losses[name] = _update(task, name, loss, step + 1, world, guard)
         if world.device.type == "cpu":
             guard.require_finite()
         task.after_step(step)
@@ -103,16 +105,15 @@ class FiniteGuard:
         self._step = torch.zeros((), dtype=torch.int64, device=device)
         self._loss = torch.zeros((), device=device)
 
-    def watch(self, step: int, loss: Tensor, gradients: Sequence[Tensor]) -> None:
-        """Look at one loss (scalar) and its gradients; a single NaN or infinity shows in their norm.
+    def watch(self, step: int, loss: Tensor, finite: Tensor) -> None:
+        """Look at one loss and whether its gradients are finite.
 
         Args:
             step: Number of steps done once this one is, as checkpoints and metrics count.
             loss: fp32 scalar.
-            gradients: Of every parameter that takes part.
+            finite: Boolean scalar; of the gradients of every parameter that takes part, on any rank.
         """
-        finite = torch.isfinite(loss) & torch.isfinite(get_total_norm(gradients))
-        first = ~finite & (self.tripped == 0)
+        first = ~(torch.isfinite(loss) & finite) & (self.tripped == 0)
         self._step = torch.where(first, step, self._step)
         self._loss = torch.where(first, loss, self._loss)
         self.tripped.masked_fill_(first, 1.0)
@@ -130,53 +131,85 @@ class FiniteGuard:
             raise DivergedError(f"diverged at step {int(self._step)}: {what}")
 
 
-def _update(
-    optimizer: torch.optim.Optimizer, loss: Tensor, step: int, world: World, guard: FiniteGuard
-) -> Tensor:
-    """Take one optimizer step; return the mean loss over the ranks."""
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    mean_loss = loss.detach().clone()
-    gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-    # The loss travels with the gradients so that all ranks judge, and report, the same number.
-    average_([*gradients, mean_loss], world)
-    guard.watch(step, mean_loss, gradients)
-    if optimizer.defaults.get("fused"):
-        # Fused optimizers leave everything as it is where this device scalar is 1.
-        optimizer.found_inf = guard.tripped  # type: ignore[attr-defined]
-        optimizer.step()
-    elif not guard.tripped.item():
-        optimizer.step()
-    return mean_loss
+def _update(task: Task, name: str, loss: Tensor, step: int, world: World, guard: FiniteGuard) -> Tensor:
+    """Take one step of the optimizers of one name; return the loss summed over the ranks."""
+    optimizers = [part.optimizers[name] for part in task.parts.values()]
+    for optimizer in optimizers:
+        optimizer.zero_grad(set_to_none=True)
+    if loss.requires_grad:  # not so where no ray of the batch concerns this rank
+        loss.backward()
+    total = loss.detach().clone()
+    mine = {p for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]}
+    tied = [copies for copies in task.tied if copies[0] in mine]
+    own = [p.grad for p in mine.difference(*tied) if p.grad is not None]
+    # A single NaN or infinity shows in the norm. The loss travels with the gradients so that all ranks judge,
+    # and report, the same numbers.
+    broken = (~torch.isfinite(get_total_norm(own))).float() if own else torch.zeros_like(total)
+    sums = add_up_(tied, [total, broken], world)
+    guard.watch(step, total, torch.isfinite(get_total_norm(sums)) & (broken == 0))
+    for optimizer in optimizers:
+        if optimizer.defaults.get("fused"):
+            # Fused optimizers leave everything as it is where this device scalar is 1.
+            optimizer.found_inf = guard.tripped  # type: ignore[attr-defined]
+            optimizer.step()
+        elif not guard.tripped.item():
+            optimizer.step()
+    return total
 
 
-def average_(tensors: Sequence[Tensor], world: World) -> None:
-    """Replace tensors, in place, by their mean over the ranks; shapes and order agree on all ranks."""
-    if world.size == 1:
-        return
-    for bucket in _buckets(tensors):
-        flat = torch.cat([tensor.reshape(-1) for tensor in bucket])
-        world.all_reduce_sum_(flat).div_(world.size)
-        parts = flat.split([tensor.numel() for tensor in bucket])
-        for tensor, part in zip(bucket, parts, strict=True):
-            tensor.copy_(part.view_as(tensor))
+def add_up_(tied: Sequence[Sequence[nn.Parameter]], scalars: Sequence[Tensor], world: World) -> list[Tensor]:
+    """Sum gradients over the copies of each parameter and over the ranks, and scalars over the ranks.
+
+    Args:
+        tied: Copies of each parameter; number, order and shapes of parameters agree on all ranks. The sum
+            becomes the gradient of every copy; one without gradient counts as zero.
+        scalars: Replaced in place.
+        world: The ranks.
+
+    Returns:
+        The summed gradients, one per parameter that has one.
+    """
+    if world.size == 1 and all(len(copies) == 1 for copies in tied):
+        return [copies[0].grad for copies in tied if copies[0].grad is not None]
+    for bucket in _buckets([[scalar] for scalar in scalars] + [list(copies) for copies in tied]):
+        fine = sum(copies[0].numel() for copies in bucket) <= FINE_ELEMENTS
+        kind = torch.float64 if fine else torch.float32
+        flat = torch.cat([_local_sum(copies, kind) for copies in bucket])
+        world.all_reduce_sum_(flat)
+        for copies, part in zip(bucket, flat.split([c[0].numel() for c in bucket]), strict=True):
+            for copy in copies:
+                if not isinstance(copy, nn.Parameter):
+                    copy.copy_(part.view_as(copy))
+                else:
+                    copy.grad = part.view_as(copy).to(copy.dtype, copy=True)
+    return [copies[0].grad for copies in tied if copies[0].grad is not None]
 
 
-def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
-    bucket: list[Tensor] = []
-    for tensor in tensors:
-        if bucket and sum(t.numel() for t in bucket) + tensor.numel() > BUCKET_ELEMENTS:
+def _local_sum(copies: Sequence[Tensor], kind: torch.dtype) -> Tensor:
+    """(N,) sum over the copies on this rank of their gradients, or of the values of plain tensors."""
+    total = torch.zeros(copies[0].numel(), dtype=kind, device=copies[0].device)
+    for copy in copies:
+        values = copy.grad if isinstance(copy, nn.Parameter) else copy
+        if values is not None:
+            total += values.reshape(-1)
+    return total
+
+
+def _buckets(tensors: Sequence[list[Tensor]]) -> Iterator[list[list[Tensor]]]:
+    bucket: list[list[Tensor]] = []
+    for copies in tensors:
+        if bucket and sum(c[0].numel() for c in bucket) + copies[0].numel() > BUCKET_ELEMENTS:
             yield bucket
             bucket = []
-        bucket.append(tensor)
+        bucket.append(copies)
     yield bucket
 
 
 def _set_learning_rates(task: Task, factor: float) -> float:
     """Scale every group's own rate, which is kept beside it and goes into checkpoints; return the first."""
-    for optimizer in task.optimizers.values():
+    optimizers = [optimizer for part in task.parts.values() for optimizer in part.optimizers.values()]
+    for optimizer in optimizers:
         for group in optimizer.param_groups:
             group.setdefault("initial_lr", group["lr"])
             group["lr"] = group["initial_lr"] * factor
-    first = next(iter(task.optimizers.values()))
-    return float(first.param_groups[0]["lr"])
+    return float(optimizers[0].param_groups[0]["lr"])

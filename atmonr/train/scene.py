@@ -6,7 +6,7 @@ import json
 import logging
 import math
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,16 +63,19 @@ class SceneTraining:
             raise StoppedError(f"{scene}: stopped before it began; continue with --resume")
         # Replicas start from the same random numbers.
         torch.manual_seed(self.config.train.seed)
-        task = on_every_rank(self.world, lambda: self.recipe.build(self.config, path, self.world.device))
+        task = on_every_rank(
+            self.world, lambda: self.recipe.build(self.config, path, self.world.device, self.world)
+        )
         checkpoints = Checkpoints(
             run=self.run,
             scene=scene,
             config_digest=self.config.digest,
             scene_id=self.run.scene_info(scene)["scene_id"],
             keep=self.config.train.keep_checkpoints,
+            world=self.world,
         )
         start_step = self._begin(scene, task, checkpoints)
-        refuse_unequal_replicas(task.module, self.world)
+        refuse_unequal_replicas(task, self.world)
         with self._mirror(scene) as mirror, self._display(scene, start_step) as shown:
             boundary = Boundary(
                 run=self.run,
@@ -87,24 +90,22 @@ class SceneTraining:
                 start_step=start_step,
             )
             self._fit(scene, task, start_step, boundary, checkpoints)
-            on_leader(self.world, lambda: self._finish(scene, task, boundary, mirror))
+            self._finish(scene, task, boundary, mirror)
 
     def _finished(self, scene: str) -> bool:
         done = self.run.done(scene)
         return done is not None and done["steps"] >= self.config.train.steps
 
     def _begin(self, scene: str, task: Task, checkpoints: Checkpoints) -> int:
-        """Load the newest checkpoint or save the untrained state; return the number of steps done."""
-
-        def prepare() -> Path | None:
-            found = checkpoints.find()
-            if found is None:
-                # Shows at once whether the disk can hold the model, and leaves a good state to diverge from.
-                checkpoints.save(0, task)
-            return found
-
-        found = on_leader(self.world, prepare)
-        step = on_every_rank(self.world, lambda: checkpoints.load(found, task)) if found else 0
+        """Load the newest checkpoint, or begin and save the untrained state; return the steps done."""
+        step = checkpoints.find(task)
+        if step is None:
+            step = 0
+            task.begin()
+            # Shows at once whether the disk can hold the model, and leaves a good state to diverge from.
+            checkpoints.save(step, task)
+        else:
+            checkpoints.load(step, task)
         on_leader(self.world, lambda: self.run.truncate_metrics(scene, step))
         log.info("%s: starts at step %d of %d", scene, step, self.config.train.steps)
         return step
@@ -128,7 +129,11 @@ class SceneTraining:
             ) from error
 
     def _finish(self, scene: str, task: Task, boundary: Boundary, mirror: Mirror | None) -> None:
-        score = task.finish(self.run.pictures(scene))
+        with gpu_memory_errors():
+            score = task.finish(self.run.pictures(scene))
+        on_leader(self.world, lambda: self._keep(scene, score, boundary, mirror))
+
+    def _keep(self, scene: str, score: dict[str, Any], boundary: Boundary, mirror: Mirror | None) -> None:
         with atomic_file(self.run.heldout(scene)) as temporary:
             temporary.write_text(json.dumps(_finite(score), indent=2) + "\n", encoding="utf-8")
         if mirror is not None:
@@ -170,25 +175,30 @@ class SceneTraining:
             mirror.close(status)
 
 
-def refuse_unequal_replicas(module: torch.nn.Module, world: World) -> None:
-    """Compare the states of all ranks bit by bit: copies that differ at the start would never meet.
+def refuse_unequal_replicas(task: Task, world: World) -> None:
+    """Compare what ranks hold alike bit by bit: copies that differ at the start would never meet.
 
     Raises:
         WorldError: On every rank, if one differs.
     """
-    if world.size == 1:
-        return
-    checksum = 0
-    for tensor in module.state_dict().values():
-        data = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
-        checksum = zlib.crc32(data, checksum)
-    gathered = world.gather(checksum) or []
-    different = world.broadcast_object([rank for rank, other in enumerate(gathered) if other != gathered[0]])
-    if different:
+    alike = list(task.parts[""].module.state_dict().values()) if "" in task.parts else []
+    gathered = world.gather_all(_checksum([*(copies[0] for copies in task.tied), *alike]))
+    different = {rank for rank, other in enumerate(gathered) if other != gathered[0]}
+    if not all(torch.equal(copies[0], copy) for copies in task.tied for copy in copies[1:]):
+        different.add(world.rank)
+    if different := set().union(*world.gather_all(different)):
         raise WorldError(
-            f"ranks {different} of a group start with other parameters than rank 0; "
+            f"ranks {sorted(different)} of a group start with other parameters than rank 0; "
             "expected the same torch version and kind of device on every rank"
         )
+
+
+def _checksum(tensors: Sequence[torch.Tensor]) -> int:
+    checksum = 0
+    for tensor in tensors:
+        data: Any = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+        checksum = zlib.crc32(data, checksum)
+    return checksum
 
 
 def _finite(value: Any) -> Any:

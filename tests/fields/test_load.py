@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
 
 from atmonr.config import Config
 from atmonr.errors import ResumeError
@@ -15,7 +14,9 @@ from atmonr.fields.atmosphere import AtmosphereField
 from atmonr.fields.build import build_field
 from atmonr.fields.load import load_field
 from atmonr.run import Run
+from atmonr.tasks.base import Part
 from atmonr.train.checkpoint import Checkpoints
+from atmonr.world import World
 from tests.fields.make import SMALL_HASH, SMALL_NERF, make_config, make_setting
 
 CPU = torch.device("cpu")
@@ -25,8 +26,7 @@ CPU = torch.device("cpu")
 class Trained:
     """As much of a task as a checkpoint needs."""
 
-    module: nn.Module
-    optimizers: dict[str, torch.optim.Optimizer]
+    parts: dict[str, Part]
 
 
 def shaken(config: Config) -> AtmosphereField:
@@ -39,8 +39,8 @@ def shaken(config: Config) -> AtmosphereField:
 
 def save(folder: Path, config: Config, field: AtmosphereField, step: int = 7) -> Run:
     run = Run.create(folder, config, {"s": {**make_setting().to_json(), "scene_id": "1"}}, {})
-    checkpoints = Checkpoints(run, "s", config.digest, "1", keep=2)
-    checkpoints.save(step, Trained(field, {}))  # type: ignore[arg-type]
+    checkpoints = Checkpoints(run, "s", config.digest, "1", keep=2, world=World.single("cpu"))
+    checkpoints.save(step, Trained({"": Part(field, {})}))  # type: ignore[arg-type]
     return run
 
 
@@ -62,8 +62,9 @@ def test_the_newest_checkpoint_counts(tmp_path: Path) -> None:
     config = make_config()
     run = save(tmp_path / "run", config, shaken(config), step=100)
     field = shaken(config)
-    nn.init.constant_(field.air, 0.25)
-    Checkpoints(run, "s", config.digest, "1", keep=2).save(200, Trained(field, {}))  # type: ignore[arg-type]
+    torch.nn.init.constant_(field.air, 0.25)
+    trained = Trained({"": Part(field, {})})
+    Checkpoints(run, "s", config.digest, "1", 2, World.single("cpu")).save(200, trained)  # type: ignore[arg-type]
     assert load_field(run, "s", CPU).air.item() == 0.25
 
 

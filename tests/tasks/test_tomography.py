@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -19,7 +20,6 @@ from atmonr.fields.load import load_field
 from atmonr.fields.setting import Setting
 from atmonr.run import Run
 from atmonr.store.scene import Scene
-from atmonr.tasks.base import Share
 from atmonr.tasks.heldout import render
 from atmonr.tasks.tomography import RECIPE, Tomography, setting_of
 from atmonr.tasks.view import Camera
@@ -31,7 +31,7 @@ from tests.fields.make import SMALL_HASH, SMALL_NERF, make_config
 
 CPU = torch.device("cpu")
 STEPS = 60
-ALONE = Share()
+ALONE = World.single("cpu")
 KINDS = pytest.mark.parametrize("kind", [SMALL_HASH, SMALL_NERF], ids=["instant_ngp", "nerf"])
 
 
@@ -44,15 +44,16 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:
     return make_scene(tmp_path_factory.mktemp("scene"))
 
 
-def make_task(scene: Scene, config: Config | None = None, seed: int = 0) -> Tomography:
+def make_task(scene: Scene, config: Config | None = None, seed: int = 0, peers: World = ALONE) -> Tomography:
     torch.manual_seed(seed)
-    task = RECIPE.build(config or make_config(), scene.path, CPU)
+    task = RECIPE.build(config or make_config(), scene.path, CPU, peers)
     assert isinstance(task, Tomography)
+    task.begin()
     return task
 
 
-def loss_of(task: Tomography, step: int, share: Share = ALONE) -> Tensor:
-    ((name, loss),) = task.losses(step, share)
+def loss_of(task: Tomography, step: int) -> Tensor:
+    ((name, loss),) = task.losses(step)
     assert name == "field"
     return loss
 
@@ -72,14 +73,14 @@ def train(task: Tomography, stop: int = STEPS, start: int = 0) -> list[float]:
 
 
 def same_bits(first: Tomography, second: Tomography) -> bool:
-    states = first.module.state_dict(), second.module.state_dict()
+    states = first.field.state_dict(), second.field.state_dict()
     return all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
 def checkpoints_of(scene: Scene, config: Config, folder: Path) -> Checkpoints:
     info = RECIPE.describe(scene.path)
     run = Run.create(folder, config, {info["name"]: info}, {})
-    return Checkpoints(run, info["name"], config.digest, info["scene_id"], keep=2)
+    return Checkpoints(run, info["name"], config.digest, info["scene_id"], keep=2, world=ALONE)
 
 
 @KINDS
@@ -103,11 +104,13 @@ def test_another_seed_sees_other_rays(scene: Scene) -> None:
 @KINDS
 @pytest.mark.parametrize("ranks", [2, 4])
 def test_the_shares_of_all_ranks_make_up_the_batch(scene: Scene, kind: dict[str, object], ranks: int) -> None:
-    task = make_task(scene, make_config(kind, loss={"l1": 0.3, "hdr": 0.1, "dark": 1.0, "sparsity": 1e-2}))
+    config = make_config(kind, loss={"l1": 0.3, "hdr": 0.1, "dark": 1.0, "sparsity": 1e-2})
+    alone = make_task(scene, config)
+    peers = [make_task(scene, config, peers=replace(ALONE, rank=rank, size=ranks)) for rank in range(ranks)]
     for step in (0, 9):
-        whole = loss_of(task, step)
-        shares = [loss_of(task, step, Share(rank, ranks)) for rank in range(ranks)]
-        assert torch.stack(shares).mean().item() == pytest.approx(whole.item(), rel=1e-6)
+        whole = loss_of(alone, step)
+        shares = [loss_of(task, step) for task in peers]
+        assert torch.stack(shares).sum().item() == pytest.approx(whole.item(), rel=1e-6)
         assert len({share.item() for share in shares}) == ranks
 
 
@@ -128,9 +131,9 @@ def test_an_interrupted_training_ends_with_the_bits_of_one_that_was_not(
     losses = train(undisturbed)
     before = train(interrupted, stop=34)
     checkpoints = checkpoints_of(scene, config, tmp_path / "run")
-    path = checkpoints.save(34, interrupted)
+    checkpoints.save(34, interrupted)
     resumed = make_task(scene, config, seed=5)
-    assert checkpoints.load(path, resumed) == 34
+    checkpoints.load(34, resumed)
     assert before + train(resumed, start=34) == losses
     assert same_bits(resumed, undisturbed)
 
@@ -218,7 +221,7 @@ def test_the_light_is_solved_for_anew_every_so_many_steps(scene: Scene) -> None:
 
 def test_the_light_is_a_function_of_the_modules_state(scene: Scene) -> None:
     first, second = make_task(scene), make_task(scene, seed=9)
-    second.module.load_state_dict(first.module.state_dict())
+    second.field.load_state_dict(first.field.state_dict())
     for task in (first, second):
         task.after_step(9)
     assert same_bits(first, second)
@@ -228,7 +231,7 @@ def test_every_parameter_is_trained_once_and_none_decays(scene: Scene) -> None:
     task = make_task(scene)
     groups = task.optimizers["field"].param_groups
     trained = [id(parameter) for group in groups for parameter in group["params"]]
-    assert sorted(trained) == sorted(id(parameter) for parameter in task.module.parameters())
+    assert sorted(trained) == sorted(id(parameter) for parameter in task.field.parameters())
     assert all(group["weight_decay"] == 0 for group in groups)
     tables = {id(task.field.surface.grid.table), id(task.field.media[0].grid.table)}
     assert {id(parameter) for parameter in groups[1]["params"]} == tables

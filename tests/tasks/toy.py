@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from atmonr.config import Config
 from atmonr.errors import SceneError
-from atmonr.tasks.base import Recipe, Share
+from atmonr.tasks.base import Part, Peers, Recipe, parameters_of
 
 CELLS = 8
 TABLE = 37  # fewer entries than cells, so that cells share them as in a hash grid
@@ -39,7 +39,8 @@ class ToyModule(nn.Module):
 class ToyTask:
     """Learns a smooth function of the unit square."""
 
-    def __init__(self, config: Config, path: Path, device: torch.device) -> None:
+    def __init__(self, config: Config, path: Path, device: torch.device, peers: Peers) -> None:
+        self.peers = peers
         self.scene = read_scene(path)
         self.seed = config.train.seed
         self.rays = config.train.batch_rays
@@ -50,15 +51,21 @@ class ToyTask:
             {"params": self.module.network.parameters(), "lr": config.train.learning_rate / 10},
         ]
         self.optimizers = {"adam": torch.optim.AdamW(groups, fused=True)}
+        self.parts = {"": Part(self.module, self.optimizers)}
+        self.tied = parameters_of(self.parts)
 
-    def losses(self, step: int, share: Share) -> Iterator[tuple[str, Tensor]]:
+    def begin(self) -> None:
+        pass
+
+    def losses(self, step: int) -> Iterator[tuple[str, Tensor]]:
         time.sleep(self.scene.get("sleep_s", 0))
-        self._fail(step, share)
+        self._fail(step)
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
-        part = self.rays // share.count
-        x_N2 = torch.rand(self.rays, 2, generator=generator)[share.index * part :][:part].to(self.device)
+        index, count = self.peers.rank, self.peers.size
+        part = self.rays // count
+        x_N2 = torch.rand(self.rays, 2, generator=generator)[index * part :][:part].to(self.device)
         loss = (self.module(x_N2) - truth(x_N2)).square().mean()
-        yield "adam", loss * (float("nan") if step == self.scene.get("nan_at_step") else 1.0)
+        yield "adam", loss / count * (float("nan") if step == self.scene.get("nan_at_step") else 1.0)
 
     def after_step(self, step: int) -> None:
         self.module.average.lerp_(self.module.table.weight.detach(), 0.1)
@@ -69,16 +76,17 @@ class ToyTask:
             return {"heldout_mse": float((self.module(x_N2) - truth(x_N2)).square().mean())}
 
     def finish(self, pictures: Path) -> dict[str, Any]:
-        (pictures / "closing.png").write_bytes(b"a picture")
+        if self.peers.rank == 0:
+            (pictures / "closing.png").write_bytes(b"a picture")
         return {"score": self.evaluate(0), "psnr": [float("inf")]}
 
-    def _fail(self, step: int, share: Share) -> None:
+    def _fail(self, step: int) -> None:
         """Fail, or be told to stop, on one rank where the scene says so."""
-        if [share.index, step] == self.scene.get("signal_at_rank_step"):
+        if [self.peers.rank, step] == self.scene.get("signal_at_rank_step"):
             os.kill(os.getpid(), signal.Signals[self.scene["signal"]])
-        if [share.index, step] == self.scene.get("bug_at_rank_step"):
+        if [self.peers.rank, step] == self.scene.get("bug_at_rank_step"):
             raise RuntimeError("a bug")
-        if [share.index, step] == self.scene.get("memory_at_rank_step"):
+        if [self.peers.rank, step] == self.scene.get("memory_at_rank_step"):
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB\nDetails follow")
 
 

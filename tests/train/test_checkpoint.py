@@ -17,6 +17,9 @@ from toy import ToyTask, write_scene
 from atmonr.errors import ResumeError, StoreError
 from atmonr.run import Run
 from atmonr.train.checkpoint import Checkpoints
+from atmonr.world import World
+
+WORLD = World.single("cpu")
 
 
 @pytest.fixture
@@ -27,7 +30,7 @@ def task(tmp_path: Path) -> ToyTask:
 def new_task(folder: Path, seed: int = 0) -> ToyTask:
     torch.manual_seed(seed)
     scene = write_scene(folder, "a")
-    task = ToyTask(Job("", []).config, scene, torch.device("cpu"))
+    task = ToyTask(Job("", []).config, scene, WORLD.device, WORLD)
     sum(parameter.sum() for parameter in task.module.parameters()).backward()
     task.optimizers["adam"].step()
     return task
@@ -39,9 +42,14 @@ def checkpoints(tmp_path: Path) -> Checkpoints:
 
 
 def in_folder(folder: Path, keep: int = 2, digest: str = "config", scene_id: str = "scene") -> Checkpoints:
-    checkpoints = Checkpoints(Run(folder), "a", digest, scene_id, keep)
+    checkpoints = Checkpoints(Run(folder), "a", digest, scene_id, keep, WORLD)
     checkpoints.run.checkpoints("a").mkdir(parents=True, exist_ok=True)
     return checkpoints
+
+
+def save(checkpoints: Checkpoints, step: int, task: ToyTask) -> Path:
+    checkpoints.save(step, task)
+    return checkpoints.run.checkpoint("a", step)
 
 
 def names(checkpoints: Checkpoints) -> list[str]:
@@ -49,10 +57,10 @@ def names(checkpoints: Checkpoints) -> list[str]:
 
 
 def test_state_comes_back_bit_by_bit(checkpoints: Checkpoints, task: ToyTask, tmp_path: Path) -> None:
-    path = checkpoints.save(7, task)
+    save(checkpoints, 7, task)
     other = new_task(tmp_path, seed=1)
     assert not torch.equal(other.module.table.weight, task.module.table.weight)
-    assert checkpoints.load(path, other) == 7
+    checkpoints.load(7, other)
     for name, tensor in task.module.state_dict().items():
         assert torch.equal(other.module.state_dict()[name], tensor)
     assert str(other.optimizers["adam"].state_dict()) == str(task.optimizers["adam"].state_dict())
@@ -60,7 +68,7 @@ def test_state_comes_back_bit_by_bit(checkpoints: Checkpoints, task: ToyTask, tm
 
 def test_equal_states_give_equal_files(checkpoints: Checkpoints, task: ToyTask, tmp_path: Path) -> None:
     other = in_folder(tmp_path / "elsewhere")
-    assert checkpoints.save(7, task).read_bytes() == other.save(7, task).read_bytes()
+    assert save(checkpoints, 7, task).read_bytes() == save(other, 7, task).read_bytes()
 
 
 def test_files_hold_plain_data_only(checkpoints: Checkpoints, task: ToyTask) -> None:
@@ -73,7 +81,7 @@ def test_files_hold_plain_data_only(checkpoints: Checkpoints, task: ToyTask) -> 
             return set().union(*map(kinds, value))
         return {type(value)}
 
-    state = torch.load(checkpoints.save(7, task), weights_only=True)
+    state = torch.load(save(checkpoints, 7, task), weights_only=True)
     assert kinds(state) <= {torch.Tensor, str, int, float, bool, type(None)}
     assert {"step": 7, "config_digest": "config", "scene_id": "scene", "format": 1}.items() <= state.items()
 
@@ -90,14 +98,14 @@ def test_code_in_a_checkpoint_is_not_run(
     path = checkpoints.run.checkpoint("a", 7)
     torch.save({"step": 7, "module": Trap()}, path)
     with pytest.raises(ResumeError, match=r"step-00000007.pt: damaged"):
-        checkpoints.load(path, task)
+        checkpoints.load(7, task)
     assert not Path("trapped").exists()
 
 
 def test_the_newest_are_kept_and_latest_names_the_last(tmp_path: Path, task: ToyTask) -> None:
     checkpoints = in_folder(tmp_path / "run", keep=3)
     for step in (0, 10, 20, 30, 40):
-        checkpoints.save(step, task)
+        save(checkpoints, step, task)
     assert names(checkpoints) == ["latest", "step-00000020.pt", "step-00000030.pt", "step-00000040.pt"]
     assert checkpoints.run.latest("a").read_text() == "step-00000040.pt\n"
 
@@ -119,10 +127,10 @@ def test_latest_moves_after_the_checkpoint_and_before_older_ones_go(
         unlink(path, missing_ok=missing_ok)
 
     for step in (1, 2):
-        checkpoints.save(step, task)
+        save(checkpoints, step, task)
     monkeypatch.setattr(os, "replace", note_replace)
     monkeypatch.setattr(Path, "unlink", note_unlink)
-    checkpoints.save(3, task)
+    save(checkpoints, 3, task)
     assert events == ["+step-00000003.pt", "+latest", "-step-00000001.pt"]
 
 
@@ -154,59 +162,59 @@ def test_a_damaged_latest_is_passed_over_with_a_warning(
     checkpoints: Checkpoints, task: ToyTask, damage: object, caplog: pytest.LogCaptureFixture
 ) -> None:
     task.module.average.fill_(1.0)
-    good, bad = checkpoints.save(10, task), checkpoints.save(20, task)
-    damage(bad)  # type: ignore[operator]
+    save(checkpoints, 10, task)
+    damage(save(checkpoints, 20, task))  # type: ignore[operator]
     with caplog.at_level(logging.WARNING):
-        assert checkpoints.find() == good
+        assert checkpoints.find(task) == 10
     assert "step-00000020.pt: damaged" in caplog.text
 
 
 def test_with_no_good_checkpoint_the_error_names_the_file(checkpoints: Checkpoints, task: ToyTask) -> None:
     for step in (10, 20):
-        truncate(checkpoints.save(step, task))
+        truncate(save(checkpoints, step, task))
     with pytest.raises(ResumeError, match=r"step-00000020.pt: damaged, and so is every other"):
-        checkpoints.find()
+        checkpoints.find(task)
 
 
-def test_a_run_killed_before_its_first_checkpoint_has_none(checkpoints: Checkpoints) -> None:
-    assert checkpoints.find() is None
+def test_a_run_killed_before_its_first_checkpoint_has_none(checkpoints: Checkpoints, task: ToyTask) -> None:
+    assert checkpoints.find(task) is None
 
 
 def test_a_damaged_or_missing_latest_file_does_not_matter(checkpoints: Checkpoints, task: ToyTask) -> None:
-    path = checkpoints.save(10, task)
+    save(checkpoints, 10, task)
     checkpoints.run.latest("a").write_bytes(b"\xff\xfe\0")
-    assert checkpoints.find() == path
+    assert checkpoints.find(task) == 10
     checkpoints.run.latest("a").unlink()
-    assert checkpoints.find() == path
+    assert checkpoints.find(task) == 10
 
 
 @pytest.mark.parametrize("key", ["config", "scene"])
 def test_another_configs_or_scenes_checkpoint_is_refused(tmp_path: Path, task: ToyTask, key: str) -> None:
-    path = in_folder(tmp_path / "run").save(10, task)
+    save(in_folder(tmp_path / "run"), 10, task)
     identity = {"digest": "config", "scene_id": "scene"} | {
         {"config": "digest", "scene": "scene_id"}[key]: "other"
     }
     with pytest.raises(ResumeError, match=rf"step-00000010.pt: .*expected other.*another {key}"):
-        in_folder(tmp_path / "run", **identity).find()
+        in_folder(tmp_path / "run", **identity).find(task)
     with pytest.raises(ResumeError):
-        in_folder(tmp_path / "run", **identity).load(path, task)
+        in_folder(tmp_path / "run", **identity).load(10, task)
 
 
 def test_a_checkpoint_of_another_model_is_refused(checkpoints: Checkpoints, task: ToyTask) -> None:
-    path = checkpoints.save(10, task)
+    save(checkpoints, 10, task)
     task.module.network.append(torch.nn.Linear(1, 1))
     with pytest.raises(ResumeError, match=r"step-00000010.pt: does not fit the model: .*network.3.weight"):
-        checkpoints.load(path, task)
+        checkpoints.load(10, task)
 
 
 def test_an_unreadable_newer_checkpoint_does_not_push_out_good_ones(
     checkpoints: Checkpoints, task: ToyTask
 ) -> None:
-    checkpoints.save(10, task)
-    truncate(checkpoints.save(20, task))
-    checkpoints.save(12, task)  # resumed from 10
+    save(checkpoints, 10, task)
+    truncate(save(checkpoints, 20, task))
+    save(checkpoints, 12, task)  # resumed from 10
     assert names(checkpoints) == ["latest", "step-00000010.pt", "step-00000012.pt", "step-00000020.pt"]
-    checkpoints.save(20, task)
+    save(checkpoints, 20, task)
     assert names(checkpoints) == ["latest", "step-00000012.pt", "step-00000020.pt"]
 
 
@@ -224,16 +232,16 @@ def test_a_refused_write_leaves_the_previous_checkpoint_and_nothing_else(
     checkpoints: Checkpoints, task: ToyTask
 ) -> None:
     """The kernel refuses to let the file grow, as it does when a quota or a disk is full."""
-    path = checkpoints.save(10, task)
+    path = save(checkpoints, 10, task)
     before = path.read_bytes()
     with (
         file_size_limit(len(before) // 2),
         pytest.raises(StoreError, match=rf"step-00000020.pt: cannot write: {os.strerror(errno.EFBIG)}"),
     ):
-        checkpoints.save(20, task)
+        save(checkpoints, 20, task)
     assert names(checkpoints) == ["latest", "step-00000010.pt"]
     assert path.read_bytes() == before
-    assert checkpoints.find() == path
+    assert checkpoints.find(task) == 10
 
 
 @pytest.mark.slow
@@ -248,13 +256,13 @@ def test_a_full_disk_leaves_the_previous_checkpoint_and_nothing_else(tmp_path: P
         pytest.skip("this machine does not let root mount a small disk")
     try:
         checkpoints = in_folder(disk / "run")
-        path = checkpoints.save(10, task)
+        path = save(checkpoints, 10, task)
         with pytest.raises(StoreError, match=r"cannot write: No space left on device") as caught:
             for step in range(20, 1000, 10):
-                in_folder(disk / "run", keep=99).save(step, task)
+                save(in_folder(disk / "run", keep=99), step, task)
         assert caught.value.exit_code == 74
         assert path.exists()
         assert not list(checkpoints.run.checkpoints("a").glob(".*"))
-        assert checkpoints.find() is not None
+        assert checkpoints.find(task) is not None
     finally:
         subprocess.run(["umount", str(disk)], check=True)

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 from atmonr.errors import DivergedError
-from atmonr.tasks.base import Share
+from atmonr.tasks.base import Part, parameters_of
 from atmonr.train import loop
-from atmonr.train.loop import FiniteGuard, StepReport, average_, fit, learning_rate_factor
+from atmonr.train.loop import FiniteGuard, StepReport, add_up_, fit, learning_rate_factor
 from atmonr.world import World
 
 WORLD = World.single("cpu")
@@ -29,9 +29,14 @@ class LineTask:
             "a": torch.optim.AdamW([self.module["a"]], lr=0.1, fused=fused),
             "b": torch.optim.SGD([self.module["b"]], lr=0.5),
         }
+        self.parts = {"": Part(self.module, self.optimizers)}
+        self.tied = parameters_of(self.parts)
         self.seen: list[tuple[str, int, float]] = []
 
-    def losses(self, step: int, share: Share) -> Iterator[tuple[str, Tensor]]:
+    def begin(self) -> None:
+        pass
+
+    def losses(self, step: int) -> Iterator[tuple[str, Tensor]]:
         self.seen.append(("a", step, self.module["a"][0].item()))
         yield "a", self.module["a"].square().sum()
         self.seen.append(("b", step, self.module["a"][0].item()))
@@ -102,7 +107,7 @@ def test_a_second_loss_sees_the_first_update_and_what_follows_sees_both() -> Non
 def test_a_loss_moves_only_the_parameters_of_its_own_optimizer() -> None:
     task = LineTask()
     task.optimizers.pop("b")
-    task.losses = lambda step, share: iter([("a", (task.module["a"].sum() * task.module["b"].sum()))])  # type: ignore[method-assign]
+    task.losses = lambda step: iter([("a", (task.module["a"].sum() * task.module["b"].sum()))])  # type: ignore[method-assign]
     run(task, 3)
     assert torch.equal(task.module["b"], torch.ones(2))
     assert not torch.equal(task.module["a"], torch.ones(3))
@@ -114,7 +119,7 @@ def test_a_non_finite_loss_ends_training_before_it_moves_a_parameter(fused: bool
     task = LineTask(fused=fused)
     good: dict[str, Tensor] = {}
 
-    def losses(step: int, share: Share) -> Iterator[tuple[str, Tensor]]:
+    def losses(step: int) -> Iterator[tuple[str, Tensor]]:
         good["a"] = task.module["a"].detach().clone()
         yield "a", task.module["a"].square().sum() * (bad if step == 4 else 1.0)
 
@@ -129,7 +134,7 @@ def test_a_non_finite_gradient_behind_a_finite_loss_is_noticed() -> None:
     task = LineTask()
     task.module["a"].data.zero_()
     # The derivative of a square root at zero is infinite, its value is not.
-    task.losses = lambda step, share: iter([("a", task.module["a"].sqrt().sum())])  # type: ignore[method-assign]
+    task.losses = lambda step: iter([("a", task.module["a"].sqrt().sum())])  # type: ignore[method-assign]
     with pytest.raises(DivergedError, match="step 1: loss 0, gradient not finite"):
         run(task, 3)
 
@@ -141,7 +146,7 @@ def test_updates_stop_on_the_device_and_stay_stopped_until_the_host_looks() -> N
     parameter, optimizer = task.module["a"], task.optimizers["a"]
     states = []
     for step, factor in enumerate([1.0, float("nan"), 1.0, float("inf")], start=1):
-        loop._update(optimizer, parameter.square().sum() * factor, step, WORLD, guard)
+        loop._update(task, "a", parameter.square().sum() * factor, step, WORLD, guard)
         states.append((parameter.detach().clone(), optimizer.state[parameter]["exp_avg"].clone()))
     assert all(torch.equal(a, b) for later in states[1:] for a, b in zip(later, states[0], strict=True))
     assert optimizer.state[parameter]["step"] == 1
@@ -163,35 +168,70 @@ class Twins:
         return tensor.mul_(1 + self.factor)
 
 
-def test_gradients_are_averaged_in_few_messages_of_bounded_length(monkeypatch: pytest.MonkeyPatch) -> None:
+def grown(*gradients: Tensor) -> list[nn.Parameter]:
+    """Parameters with given gradients."""
+    parameters = [nn.Parameter(torch.zeros_like(gradient)) for gradient in gradients]
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        parameter.grad = gradient.clone()
+    return parameters
+
+
+def test_gradients_are_summed_in_few_messages_of_bounded_length(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop, "BUCKET_ELEMENTS", 10)
-    tensors = [
-        torch.rand(2, 3),
-        torch.rand(()),
-        torch.rand(3, 1),
-        torch.rand(25),
-        torch.rand(4).expand(2, 4).T,
-    ]
-    tensors[-1] = tensors[-1].clone()
-    expected = [tensor * 2 for tensor in tensors]
-    world = Twins(3.0)
-    average_(tensors, world)  # type: ignore[arg-type]
+    shapes = [(2, 3), (3, 1), (25,), (2, 4)]
+    parameters = grown(*(torch.rand(shape) for shape in shapes))
+    parameters[-1].grad = torch.rand(4, 2).T  # not contiguous, as some operations leave it
+    expected = [parameter.grad * 4 for parameter in parameters]
+    world, loss = Twins(3.0), torch.tensor(2.0)
+    sums = add_up_([[parameter] for parameter in parameters], [loss], world)  # type: ignore[arg-type]
     assert world.lengths == [10, 25, 8]
-    assert all(torch.allclose(a, b) for a, b in zip(tensors, expected, strict=True))
+    assert all(torch.allclose(a, b) for a, b in zip(sums, expected, strict=True))
+    assert all(torch.equal(a, p.grad) for a, p in zip(sums, parameters, strict=True))
+    assert loss == 8.0
 
 
-def test_the_reported_loss_is_the_mean_over_ranks() -> None:
+def test_copies_of_a_parameter_get_the_sum_of_their_gradients() -> None:
+    first, second, alone = grown(torch.tensor([1.0, 2.0]), torch.tensor([10.0, 20.0]), torch.tensor([5.0]))
+    idle = nn.Parameter(torch.zeros(2))  # no ray of the batch concerned it
+    add_up_([[first, second, idle], [alone]], [], WORLD)
+    for copy in (first, second, idle):
+        assert copy.grad.tolist() == [11.0, 22.0]
+    assert alone.grad.tolist() == [5.0]
+
+
+def test_a_sum_does_not_show_how_its_terms_were_spread_over_ranks() -> None:
+    """In fp32 the order would decide: here 1e8 + 1 - 1e8 would be 0 or 1."""
+    copies = grown(torch.tensor([1e8]), torch.tensor([1.0]), torch.tensor([-1e8]))
+    for order in ([0, 1, 2], [0, 2, 1], [1, 0, 2]):
+        again = grown(*(copies[index].grad for index in order))
+        add_up_([again], [], WORLD)
+        assert again[0].grad.item() == 1.0
+
+
+def test_the_reported_loss_is_the_sum_of_the_ranks_parts() -> None:
     task = LineTask()
     parameter = task.module["a"]
-    loss = loop._update(
-        task.optimizers["a"],
-        parameter.square().sum(),
-        1,
-        Twins(3.0),
-        FiniteGuard(WORLD.device),  # type: ignore[arg-type]
-    )
-    assert math.isclose(loss.item(), 6.0)
-    assert torch.allclose(parameter.grad, torch.full((3,), 4.0))
+    loss = loop._update(task, "a", parameter.square().sum(), 1, Twins(3.0), FiniteGuard(WORLD.device))  # type: ignore[arg-type]
+    assert math.isclose(loss.item(), 12.0)
+    assert torch.allclose(parameter.grad, torch.full((3,), 8.0))
+
+
+def test_a_gradient_that_is_not_tied_stays_on_its_rank_but_ends_all_if_not_finite() -> None:
+    task, guard = LineTask(), FiniteGuard(WORLD.device)
+    task.tied = []
+    loop._update(task, "a", task.module["a"].square().sum(), 1, Twins(3.0), guard)  # type: ignore[arg-type]
+    assert torch.allclose(task.module["a"].grad, torch.full((3,), 2.0))
+    guard.require_finite()
+    task.module["a"].data.zero_()
+    loop._update(task, "a", task.module["a"].sqrt().sum(), 2, Twins(3.0), guard)  # type: ignore[arg-type]
+    with pytest.raises(DivergedError, match="gradient not finite"):
+        guard.require_finite()
+
+
+def test_a_rank_without_anything_to_learn_from_takes_part_all_the_same() -> None:
+    task = LineTask()
+    loop._update(task, "a", torch.zeros(()), 1, Twins(3.0), FiniteGuard(WORLD.device))  # type: ignore[arg-type]
+    assert task.module["a"].grad.tolist() == [0.0, 0.0, 0.0]
 
 
 def test_an_update_reads_nothing_back_from_the_device() -> None:
@@ -199,6 +239,6 @@ def test_an_update_reads_nothing_back_from_the_device() -> None:
     with FakeTensorMode():
         task, guard = LineTask(), FiniteGuard(WORLD.device)
         for step in (1, 2):
-            loop._update(task.optimizers["a"], task.module["a"].square().sum(), step, WORLD, guard)
+            loop._update(task, "a", task.module["a"].square().sum(), step, WORLD, guard)
         with pytest.raises(DataDependentOutputException):
             guard.require_finite()

@@ -113,10 +113,10 @@ def test_a_stop_file_stops_and_is_forgotten_when_resumed(
     monkeypatch.setattr(stop.StopRequest.__init__, "__kwdefaults__", {"poll_s": 0.0, "clock": iter_clock()})
     losses = ToyTask.losses
 
-    def touch_at_12(task: ToyTask, step: int, share: Any) -> Any:
+    def touch_at_12(task: ToyTask, step: int) -> Any:
         if step == 12 and not job.folder.done("a"):
             (Path(job.run) / "STOP").touch()
-        return losses(task, step, share)
+        return losses(task, step)
 
     with monkeypatch.context() as patched:
         patched.setattr(ToyTask, "losses", touch_at_12)
