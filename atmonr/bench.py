@@ -147,12 +147,17 @@ def _all_exact(table: RayTable, scene: Scene) -> RayTable:
 
 
 def _cloud_by_sample(
-    field: AtmosphereField, unit_BS3: Tensor, aspect: Aspect, features_BF: Tensor, medium: int = -1
+    field: AtmosphereField,
+    points_BS3: Tensor,
+    aspect: Aspect,
+    features_BF: Tensor,
+    medium: int = -1,
+    inside_BS: Tensor | None = None,
 ) -> Cloud:
     """`AtmosphereField.cloud` as if every sample were a ray of its own, with its own directions."""
-    samples = unit_BS3.shape[1]
+    samples = points_BS3.shape[1]
     each = Aspect(*(value.repeat_interleave(samples, 0) for value in aspect))
-    cloud = _cloud(field, unit_BS3.reshape(-1, 1, 3), each, each.features(), medium)
+    cloud = _cloud(field, points_BS3.reshape(-1, 1, 3), each, each.features(), medium, inside_BS)
     return Cloud(*(value.view(-1, samples) for value in cloud))
 
 

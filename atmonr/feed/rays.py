@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -144,6 +144,12 @@ def load_rays(scene: Scene, views: NDArray[np.integer], device: torch.device) ->
     if not blocks:
         raise SceneError(f"{scene.path}: no valid ray in {len(views)} chosen views; expected at least one")
 
+    return table_of(scene, blocks, device)
+
+
+def table_of(scene: Scene, blocks: Sequence[RayBlock], device: torch.device) -> RayTable:
+    """The rays of one or more blocks of a scene, in order, as a table on a device."""
+
     def gather(name: str) -> Tensor:
         return torch.from_numpy(np.concatenate([getattr(block, name) for block in blocks])).to(device)
 
@@ -169,6 +175,18 @@ class RayBlock:
     view: NDArray[np.uint8]
     slant: NDArray[np.int64]  # positions of the rays that need fp64
     lines: RayLines  # of those rays
+
+    def some(self, chosen: NDArray[np.int64]) -> RayBlock:
+        """The rays at ascending positions."""
+        _, slot, place = np.intersect1d(self.slant, chosen, assume_unique=True, return_indices=True)
+        return RayBlock(
+            self.path[chosen],
+            self.length_m[chosen],
+            self.reflectance[chosen],
+            self.view[chosen],
+            place,
+            RayLines(*(array[slot] for array in self.lines)),
+        )
 
 
 def ray_blocks(
@@ -206,7 +224,7 @@ def ray_blocks(
         )
 
 
-def _gather_exact(blocks: list[RayBlock], device: torch.device) -> ExactRays | None:
+def _gather_exact(blocks: Sequence[RayBlock], device: torch.device) -> ExactRays | None:
     offsets = np.cumsum([0, *(len(block.length_m) for block in blocks[:-1])])
     index = np.concatenate([block.slant + offset for block, offset in zip(blocks, offsets, strict=True)])
     if not index.size:

@@ -16,6 +16,7 @@ from atmonr.fields.light import LightGrid
 from atmonr.fields.medium import FEATURES, Medium
 from atmonr.fields.setting import Setting
 from atmonr.fields.surface import Surface
+from atmonr.geo.frame import Frame
 from atmonr.render import molecules
 
 _WIDTH = 32
@@ -41,32 +42,39 @@ class AtmosphereField(nn.Module):
     single scattering and the asymmetry g (van de Hulst 1980, ch. 14); `extinction` gives the true one.
     """
 
-    unit_scale: Tensor  # (3,) 1/m
-    unit_offset: Tensor  # (3,)
+    unit_scale: Tensor  # (2, 3) of the scene and of the field's own box [1/m]
+    unit_offset: Tensor  # (2, 3)
     air_depth: Tensor  # (bands,) vertical optical depth of the real air
 
     def __init__(
-        self, setting: Setting, media: Sequence[Medium], light: LightConfig, surface: SurfaceConfig
+        self,
+        setting: Setting,
+        media: Sequence[Medium],
+        light: LightConfig,
+        surface: SurfaceConfig,
+        box: Frame | None = None,
     ) -> None:
         """
         Args:
             setting: The scene.
             media: Cloud, one network or, for NeRF, a coarse and a fine one; the last is the result.
-            light: Grid and bounds of the light.
+            light: Grid and bounds of the light, which is that of the whole scene.
             surface: Resolution of the ground.
+            box: The part of the scene that media and ground are of; by default all of it.
         """
         super().__init__()
         bands = len(setting.wavelengths_nm)
         self.setting = setting
         self.media = nn.ModuleList(media)
         # Constants on the device: a copy from the host would make every step wait.
-        scale, offset = setting.frame.affine()
+        scale, offset = zip(setting.frame.affine(), (box or setting.frame).affine(), strict=True)
         self.register_buffer("unit_scale", torch.tensor(scale), persistent=False)
         self.register_buffer("unit_offset", torch.tensor(offset), persistent=False)
+        self._is_part = box is not None
         depth = [molecules.optical_depth(wavelength) for wavelength in setting.wavelengths_nm]
         self.register_buffer("air_depth", torch.tensor(depth), persistent=False)
         self.light = LightGrid(setting, light)
-        self.surface = Surface(setting, surface)
+        self.surface = Surface(setting.within(box or setting.frame), surface)
         self.air = nn.Parameter(torch.tensor(1.0))  # of the real amount
         self.air_gain = nn.Parameter(torch.zeros(bands))
         self.phase = direction_network(2 * bands)
@@ -80,43 +88,59 @@ class AtmosphereField(nn.Module):
         self._departure_limit = light.departure_limit
 
     def unit(self, points_m: Tensor) -> Tensor:
-        """(..., 3) frame coordinates [m] to the unit box."""
-        return points_m * self.unit_scale + self.unit_offset
+        """(..., 3) frame coordinates [m] to the unit box of the scene, where light and sun are."""
+        return points_m * self.unit_scale[0] + self.unit_offset[0]
 
-    def similar_extinction(self, unit_N3: Tensor) -> Tensor:
-        """(N, C) extinction of the similar isotropic medium [m^-1] at points of the unit box."""
-        depth, _ = self.media[-1](unit_N3)
+    def own_unit(self, points_m: Tensor) -> Tensor:
+        """(..., 3) frame coordinates [m] to the unit box of the field, where media and ground are."""
+        return points_m * self.unit_scale[1] + self.unit_offset[1]
+
+    def similar_extinction(self, points_N3: Tensor) -> Tensor:
+        """(N, C) extinction of the similar isotropic medium [m^-1] at frame coordinates [m]."""
+        depth, _ = self.media[-1](self.own_unit(points_N3))
         return depth / self.setting.top_height_m
 
     def extinction(self, points_N3: Tensor) -> Tensor:
         """(N, C) true cloud extinction [m^-1] at frame coordinates [m]; C is 1 or the number of bands."""
-        return self.similar_extinction(self.unit(points_N3)) / self._similarity
+        return self.similar_extinction(points_N3) / self._similarity
 
-    def cloud(self, unit_BS3: Tensor, aspect: Aspect, features_BF: Tensor, medium: int = -1) -> Cloud:
+    def cloud(
+        self,
+        points_BS3: Tensor,
+        aspect: Aspect,
+        features_BF: Tensor,
+        medium: int = -1,
+        inside_BS: Tensor | None = None,
+    ) -> Cloud:
         """Cloud at the samples of rays, in each ray's own band.
 
         Args:
-            unit_BS3: (B, S, 3) samples in the unit box.
+            points_BS3: (B, S, 3) frame coordinates of samples [m].
             aspect: Directions and bands of the rays.
             features_BF: `aspect.features()`, computed once per ray.
             medium: Which of the media.
+            inside_BS: Which samples to look at; by default all. There is no cloud at the others.
         """
-        shape = unit_BS3.shape[:2]
-        flat = unit_BS3.reshape(-1, 3)
-        depth, features = self.media[medium](flat)
-        extinction = _own_band(depth.view(*shape, -1), aspect.band) / self.setting.top_height_m
-        direct, diffuse = (light.view(shape) for light in self.light.at(flat))
+        shape = points_BS3.shape[:2]
+        flat = points_BS3.reshape(-1, 3)
+        chosen = None if inside_BS is None else inside_BS.view(-1).nonzero()[:, 0]
+        points = flat if chosen is None else flat[chosen]
+        unit = self.unit(points)
+        depth, features = self.media[medium](self.own_unit(points) if self._is_part else unit)
+        looked_up = (depth, features, *self.light.at(unit))
+        depth, features, direct, diffuse = (_spread(value, chosen, shape) for value in looked_up)
+        extinction = _own_band(depth, aspect.band) / self.setting.top_height_m
         gain = self.phase(features_BF).view(shape[0], 2, -1)
         gain = gain.gather(2, aspect.band[:, None, None].expand(-1, 2, 1)).exp()
         gain = gain / aspect.sun_cosine[:, None, None]
         solved = gain[:, 0] * direct / 4.0 + gain[:, 1] * diffuse * math.pi
-        departure = self._departures(features.view(*shape, -1), features_BF)
+        departure = self._departures(features, features_BF)
         return Cloud(extinction, solved * departure.exp(), departure)
 
-    def foot(self, unit_B3: Tensor, aspect: Aspect, features_BF: Tensor) -> Tensor:
-        """(B,) reflectance of the lit ground at the foot of rays: cloud shadows included, air not."""
-        reflectance: Tensor = self.surface(unit_B3, aspect, features_BF)
-        return reflectance * self.light.on_ground(unit_B3)
+    def foot(self, points_B3: Tensor, aspect: Aspect, features_BF: Tensor) -> Tensor:
+        """(B,) reflectance of the lit ground at the foot of rays [m]: cloud shadows included, air not."""
+        reflectance: Tensor = self.surface(self.own_unit(points_B3), aspect, features_BF)
+        return reflectance * self.light.on_ground(self.unit(points_B3))
 
     def _departures(self, features_BSG: Tensor, features_BF: Tensor) -> Tensor:
         limit = self._departure_limit
@@ -125,6 +149,14 @@ class AtmosphereField(nn.Module):
         # The direction's share is the same along the ray: one product per ray, not per sample.
         hidden = torch.relu(self.place(features_BSG) + self.direction(features_BF)[:, None])
         return limit * torch.tanh(self.departure(hidden)[..., 0] / limit)
+
+
+def _spread(values_N: Tensor, chosen: Tensor | None, shape: torch.Size) -> Tensor:
+    """(B, S, ...) values of the chosen samples of all, zero at the others."""
+    if chosen is not None:
+        whole = values_N.new_zeros(shape.numel(), *values_N.shape[1:])
+        values_N = whole.index_copy(0, chosen, values_N)
+    return values_N.view(*shape, *values_N.shape[1:])
 
 
 def _own_band(values_BSC: Tensor, band: Tensor) -> Tensor:

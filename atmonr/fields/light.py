@@ -11,7 +11,7 @@ from torch.nn.functional import grid_sample
 from atmonr.config import LightConfig
 from atmonr.fields.setting import Setting
 from atmonr.geo.sun import sun_direction
-from atmonr.render.transport import Light
+from atmonr.render.transport import Light, illuminate
 
 _FEWEST_LAYERS = 16
 
@@ -36,6 +36,7 @@ class LightGrid(nn.Module):
         self.shape = (layers + 1, rows, columns)
         self.spacing_m = (x / (columns - 1), y / (rows - 1), z / layers)
         self._sun = setting.sun
+        self._frame = setting.frame
         volume = torch.zeros(3, *self.shape)
         volume[0] = 1.0
         self.register_buffer("volume", volume)
@@ -53,6 +54,26 @@ class LightGrid(nn.Module):
         axes = (torch.linspace(0.0, 1.0, count, device=self.volume.device) for count in self.shape)
         z, y, x = torch.meshgrid(*axes, indexing="ij")
         return torch.stack([x, y, z], -1).view(-1, 3)
+
+    def points_m(self) -> Tensor:
+        """(Z Y X, 3) grid points in the frame [m]."""
+        lower, upper = (
+            self.volume.new_tensor(corner) for corner in (self._frame.lower_m, self._frame.upper_m)
+        )
+        return lower + self.points() * (upper - lower)
+
+    @torch.no_grad()
+    def solve(self, extinction_N: Tensor, albedo: float, orders: int) -> None:
+        """Solves for the light and keeps it; starts from the last solution.
+
+        Args:
+            extinction_N: Of the similar isotropic medium at `points` [m^-1].
+            albedo: Of single scattering in that medium.
+            orders: Orders of scattering to add.
+        """
+        extinction = extinction_N.view(self.shape)
+        before = Light(self.volume[0], self.volume[1], self.ground)
+        self.keep(illuminate(extinction, albedo, self.spacing_m, self.sun(), before, orders), extinction)
 
     @torch.no_grad()
     def keep(self, light: Light, extinction_ZYX: Tensor) -> None:

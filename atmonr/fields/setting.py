@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from atmonr.geo.frame import Frame
@@ -32,6 +32,10 @@ class Setting:
         """Size of the box [m]."""
         x, y, z = (up - low for low, up in zip(self.frame.lower_m, self.frame.upper_m, strict=True))
         return x, y, z
+
+    def within(self, box: Frame) -> Setting:
+        """The setting of a part of the scene, with the same resolution."""
+        return replace(self, frame=box)
 
     def to_json(self) -> dict[str, Any]:
         """A plain dictionary; `from_json` gives back an equal setting."""

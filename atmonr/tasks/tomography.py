@@ -17,7 +17,6 @@ from atmonr.fields.atmosphere import AtmosphereField
 from atmonr.fields.build import build_field
 from atmonr.fields.hashgrid import HashGrid
 from atmonr.fields.setting import Setting
-from atmonr.render.transport import Light, illuminate
 from atmonr.store.scene import Scene, open_scene
 from atmonr.tasks import heldout
 from atmonr.tasks.base import Part, Peers, Recipe, parameters_of
@@ -109,13 +108,9 @@ class Tomography:
 
     @torch.no_grad()
     def _solve_light(self, orders: int) -> None:
-        grid = self.field.light
-        extinction = torch.cat(
-            [self.field.similar_extinction(part).mean(1) for part in grid.points().split(_POINTS_AT_ONCE)]
-        ).view(grid.shape)
-        before = Light(grid.volume[0], grid.volume[1], grid.ground)
-        albedo = self.field.similar_albedo
-        grid.keep(illuminate(extinction, albedo, grid.spacing_m, grid.sun(), before, orders), extinction)
+        points = self.field.light.points_m().split(_POINTS_AT_ONCE)
+        extinction = torch.cat([self.field.similar_extinction(part).mean(1) for part in points])
+        self.field.light.solve(extinction, self.field.similar_albedo, orders)
 
 
 def make_optimizer(field: AtmosphereField, config: Config) -> torch.optim.Optimizer:

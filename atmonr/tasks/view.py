@@ -27,6 +27,15 @@ class Seen(NamedTuple):
     departure: Tensor  # (B,) mean squared departure of the light from its solution, by what each sample shows
 
 
+class Along(NamedTuple):
+    """What lies along B rays, at S samples."""
+
+    optical_depth: Tensor  # (B, S) of cloud and air in each bin
+    source: Tensor  # (B, S) source function
+    cloud_depth: Tensor  # (B,) similar optical depth of cloud along the ray
+    departure: Tensor  # (B, S) see `atmonr.fields.atmosphere.Cloud`
+
+
 def aspect_of(rays: RayBatch, field: AtmosphereField) -> Aspect:
     """Directions of rays; the sun is that over the middle of each ray."""
     middle = field.unit(rays.points(torch.full_like(rays.length_m, 0.5)[:, None])[:, 0])
@@ -55,7 +64,7 @@ class Camera:
         """
         aspect = aspect_of(rays, self.field)
         features = aspect.features()
-        samples = self._first_samples(rays, jitter[:, : self._render.samples])
+        samples = self.first_samples(rays, jitter[:, : self._render.samples])
         seen, rendered = self._through(rays, aspect, features, samples, 0)
         if not self._fine:
             return [seen]
@@ -73,7 +82,8 @@ class Camera:
         source = molecules.single_scattering_source(aspect.scattering_cosine, aspect.sun_cosine, 0.5 * depth)
         return seen * source
 
-    def _first_samples(self, rays: RayBatch, jitter: Tensor) -> Samples:
+    def first_samples(self, rays: RayBatch, jitter: Tensor) -> Samples:
+        """Samples that need no look at the field; (B, S) random numbers put each into its bin."""
         match self._render.sampler:
             case "uniform":
                 return samplers.uniform(jitter)
@@ -85,22 +95,53 @@ class Camera:
                 thickness = self.field.light.thickness(places.view(-1, 3)).view(len(rays), -1)
                 return samplers.pdf(thickness, jitter, self._render.pdf_floor)
 
-    def _through(
-        self, rays: RayBatch, aspect: Aspect, features: Tensor, samples: Samples, medium: int
-    ) -> tuple[Seen, Rendered]:
+    def along(
+        self,
+        rays: RayBatch,
+        aspect: Aspect,
+        features: Tensor,
+        samples: Samples,
+        medium: int = -1,
+        inside: Tensor | None = None,
+    ) -> Along:
+        """Looks at cloud and air at samples of rays.
+
+        Args:
+            rays: B rays.
+            aspect: Of the rays.
+            features: `aspect.features()`.
+            samples: (B, S).
+            medium: Which of the field's media.
+            inside: (B, S) the samples to look at; there is nothing at the others.
+        """
         points = rays.points(samples.position)
-        cloud = self.field.cloud(self.field.unit(points), aspect, features, medium)
+        cloud = self.field.cloud(points, aspect, features, medium, inside)
         air, sunlit_air = self._air_at(points[..., 2], aspect)
         total = cloud.extinction + air
         source = (cloud.extinction * cloud.source + air * sunlit_air) / total.clamp_min(1e-30)
         step = samples.width * rays.length_m[:, None]
-        rendered = integrate(total * step, source)
-        foot = self.field.unit(rays.points(torch.ones_like(step[:, :1]))[:, 0])
-        ground = self.field.foot(foot, aspect, features)
-        beneath = rendered.radiance + rendered.transmittance * ground
-        departure = (rendered.weights.detach() * cloud.departure.square()).sum(1)
-        seen = Seen(self._from_space(beneath, aspect), (cloud.extinction * step).sum(1), departure)
-        return seen, rendered
+        depth = total * step
+        return Along(
+            depth if inside is None else depth * inside,
+            source,
+            (cloud.extinction * step).sum(1),
+            cloud.departure,
+        )
+
+    def ground(self, rays: RayBatch, aspect: Aspect, features: Tensor) -> Tensor:
+        """(B,) reflectance of the lit ground at the foot of rays."""
+        foot = rays.points(torch.ones_like(rays.length_m)[:, None])[:, 0]
+        return self.field.foot(foot, aspect, features)
+
+    def _through(
+        self, rays: RayBatch, aspect: Aspect, features: Tensor, samples: Samples, medium: int
+    ) -> tuple[Seen, Rendered]:
+        along = self.along(rays, aspect, features, samples, medium)
+        rendered = integrate(along.optical_depth, along.source)
+        beneath = rendered.radiance + rendered.transmittance * self.ground(rays, aspect, features)
+        added, kept = self.above(aspect)
+        departure = (rendered.weights.detach() * along.departure.square()).sum(1)
+        return Seen(added + kept * beneath, along.cloud_depth, departure), rendered
 
     def _vertical_air(self, aspect: Aspect) -> Tensor:
         """(B, 1) vertical optical depth of all air: the real one times a learned factor.
@@ -123,13 +164,14 @@ class Camera:
         gain = self.field.air_gain.exp()[aspect.band, None]
         return depth * molecules.depth_profile_per_m(height_BS), gain * source
 
-    def _from_space(self, beneath: Tensor, aspect: Aspect) -> Tensor:
-        """(B,) reflectance when the thin air above the rays has dimmed and lit what comes from beneath."""
-        top = beneath.new_full((1, 1), self.field.setting.top_height_m)
+    def above(self, aspect: Aspect) -> tuple[Tensor, Tensor]:
+        """(B,) reflectance that the thin air above the rays adds, and (B,) share of what comes from beneath
+        that it lets pass."""
+        top = self.field.unit_scale.new_full((1, 1), self.field.setting.top_height_m)
         layer = self._vertical_air(aspect) * molecules.column_above(top)
         slant = (layer / aspect.sensor_cosine[:, None])[:, 0]
         source = molecules.single_scattering_source(
             aspect.scattering_cosine[:, None], aspect.sun_cosine[:, None], 0.5 * layer
         )
         gain = self.field.air_gain.exp()[aspect.band]
-        return gain * source[:, 0] * -torch.expm1(-slant) + torch.exp(-slant) * beneath
+        return gain * source[:, 0] * -torch.expm1(-slant), torch.exp(-slant)

@@ -15,6 +15,7 @@ from atmonr.fields.atmosphere import AtmosphereField
 from atmonr.fields.build import build_field
 from atmonr.fields.medium import FEATURES, Medium
 from atmonr.fields.setting import Setting
+from atmonr.geo.frame import Frame
 from tests.fields.make import SMALL_HASH, SMALL_NERF, make_config, make_setting
 
 
@@ -46,7 +47,8 @@ def look(count: int, bands: list[int] | None = None) -> Aspect:
 
 
 def samples(count: int, each: int = 5) -> Tensor:
-    return torch.rand(count, each, 3, generator=torch.Generator().manual_seed(4))
+    unit = torch.rand(count, each, 3, generator=torch.Generator().manual_seed(4))
+    return unit * torch.tensor([60e3, 80e3, 20e3]) - torch.tensor([30e3, 40e3, 0.0])  # in metres
 
 
 @pytest.mark.parametrize(
@@ -62,7 +64,7 @@ def test_true_extinction_is_in_inverse_metres_and_larger_by_the_similarity_facto
     assert field.similar_albedo == pytest.approx(similar_albedo)
     points = torch.tensor([[0.0, 0.0, 100.0], [-20_000.0, 35_000.0, 19_000.0]])
     torch.testing.assert_close(field.extinction(points), torch.full((2, 1), expected))
-    torch.testing.assert_close(field.similar_extinction(field.unit(points)), torch.full((2, 1), 5.0 / 20_000))
+    torch.testing.assert_close(field.similar_extinction(points), torch.full((2, 1), 5.0 / 20_000))
 
 
 @pytest.mark.parametrize("centre", [(0.0, 0.0), (60.0, 180.0), (0.0, 90.0), (90.0, 0.0)])
@@ -161,3 +163,32 @@ def test_ground_lies_in_the_shadow_of_cloud() -> None:
     lit = field.foot(feet, aspect, aspect.features())
     field.light.ground.fill_(0.25)
     torch.testing.assert_close(field.foot(feet, aspect, aspect.features()), lit / 4)
+
+
+def test_a_part_of_a_scene_has_its_own_lattice_and_the_light_of_the_whole() -> None:
+    setting = make_setting()
+    box = Frame(18.0, -61.5, (0.0, -40e3, 0.0), (30e3, 40e3, 20e3))
+    part = build_field(make_config(), setting, box)
+    whole = build_field(make_config(), setting)
+    east = torch.tensor([[30e3, 40e3, 20e3]])
+    assert part.own_unit(east).tolist() == [[1.0, 1.0, 1.0]]
+    assert part.own_unit(torch.tensor([[0.0, -40e3, 0.0]])).tolist() == [[0.0, 0.0, 0.0]]
+    torch.testing.assert_close(part.unit(east), whole.unit(east))
+    # The same cells in metres, so half as many of them along x.
+    torch.testing.assert_close(
+        part.media[0].grid.scale, whole.media[0].grid.scale * torch.tensor([0.5, 1.0, 1.0])
+    )
+    assert part.light.shape == whole.light.shape
+
+
+def test_samples_that_are_elsewhere_hold_no_cloud_and_change_nothing_for_the_others() -> None:
+    torch.manual_seed(3)
+    field = build_field(make_config(), make_setting())
+    torch.nn.init.normal_(field.departure.weight)
+    aspect = look(4, [0, 1, 2, 3])
+    inside = torch.rand(4, 5) > 0.4
+    whole = field.cloud(samples(4), aspect, aspect.features())
+    part = field.cloud(samples(4), aspect, aspect.features(), inside_BS=inside)
+    assert (part.extinction[~inside] == 0).all()
+    for one, other in zip(part, whole, strict=True):
+        torch.testing.assert_close(one[inside], other[inside])
