@@ -138,9 +138,10 @@ class TrainConfig(Section):
 
 
 class WorldConfig(Section):
-    """How ranks are dealt to scenes."""
+    """How ranks share scenes: all rays of a batch, or tiles of space, each with a field of its own."""
 
     ranks_per_scene: int = Field(1, ge=1)
+    tiles: int = Field(1, ge=1)
 
 
 class TrackConfig(Section):
@@ -175,6 +176,15 @@ class Config(Section):
     train: TrainConfig = TrainConfig()
     world: WorldConfig = WorldConfig()
     track: TrackConfig = TrackConfig()
+
+    @model_validator(mode="after")
+    def _tiles_need_samples_that_do_not_depend_on_other_tiles(self) -> Config:
+        if self.world.tiles > 1 and isinstance(self.field, NerfConfig):
+            raise ValueError(
+                'world.tiles > 1 needs field.method = "instant_ngp": where the fine network of a '
+                "nerf looks depends on the coarse one along the whole ray"
+            )
+        return self
 
     def toml(self) -> str:
         """Return the resolved config, defaults included, as TOML that loads to an equal Config."""

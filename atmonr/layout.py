@@ -65,3 +65,8 @@ def layout(world_size: int, n_scenes: int, ranks_per_scene: int) -> list[Assignm
         )
         for rank in range(world_size)
     ]
+
+
+def tile_owners(tiles: int, group_size: int) -> list[int]:
+    """Return for each tile the position in the group of its owner: whole tiles, neighbours to one rank."""
+    return [tile * group_size // tiles for tile in range(tiles)]

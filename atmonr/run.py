@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -155,6 +156,19 @@ class Run:
     def latest(self, scene: str) -> Path:
         """Text file that names the newest complete checkpoint, as if it were of one part."""
         return self.checkpoints(scene) / "latest"
+
+    def latest_step(self, scene: str) -> int:
+        """Step of the newest complete checkpoint.
+
+        Raises:
+            ResumeError: If `latest` does not name one.
+        """
+        name = self.latest(scene).read_text(encoding="utf-8", errors="replace").strip()
+        if not (found := re.fullmatch(r"step-(\d{8})\.pt", name)):
+            raise ResumeError(
+                f"{self.latest(scene)}: names '{name[:80]}'; expected one such as step-00001000.pt"
+            )
+        return int(found[1])
 
     def metrics(self, scene: str) -> Path:
         """The scene's measurements, one JSON object a line."""

@@ -30,7 +30,7 @@ def train(
 
     settings = load(config, overrides or ())
     # Only now, so that a mistake in the config is told at once.
-    from atmonr.tasks.tomography import RECIPE
+    from atmonr.tasks.recipe import RECIPE
     from atmonr.train.session import train as train_scenes
     from atmonr.world import World
 

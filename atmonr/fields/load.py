@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 
 from atmonr.checkpoint_file import read_checkpoint
@@ -9,11 +11,12 @@ from atmonr.errors import ResumeError
 from atmonr.fields.atmosphere import AtmosphereField
 from atmonr.fields.build import build_field
 from atmonr.fields.setting import Setting
+from atmonr.fields.tiled import TiledField, tile_name, tiling_of
 from atmonr.run import Run
 
 
-def load_field(run: Run, scene: str, device: torch.device) -> AtmosphereField:
-    """Rebuild a scene's field from its newest checkpoint, ready for evaluation.
+def load_field(run: Run, scene: str, device: torch.device) -> AtmosphereField | TiledField:
+    """Rebuild a scene's field from its newest checkpoint, ready for evaluation; tiles load when needed.
 
     Raises:
         ResumeError: There is no checkpoint, it is damaged, or it does not fit the run's config.
@@ -21,8 +24,21 @@ def load_field(run: Run, scene: str, device: torch.device) -> AtmosphereField:
     latest = run.latest(scene)
     if not latest.is_file():
         raise ResumeError(f"{latest}: no checkpoint of scene '{scene}' yet; train first")
-    path = run.checkpoints(scene) / latest.read_text(encoding="utf-8").strip()
-    field = build_field(run.config, Setting.from_json(run.scene_info(scene)))
+    step = run.latest_step(scene)
+    config, info = run.config, run.scene_info(scene)
+    setting = Setting.from_json(info)
+    if config.world.tiles == 1:
+        return _loaded(build_field(config, setting), run.checkpoint(scene, step), device)
+    tiling = tiling_of(setting.frame, info["footprint_m"], config.world.tiles)
+
+    def load(tile: int) -> AtmosphereField:
+        path = run.checkpoint(scene, step, tile_name(tile))
+        return _loaded(build_field(config, setting, tiling.box(tile)), path, device)
+
+    return TiledField(tiling, load)
+
+
+def _loaded(field: AtmosphereField, path: Path, device: torch.device) -> AtmosphereField:
     try:
         field.load_state_dict(read_checkpoint(path)["module"])
     except (RuntimeError, KeyError) as error:

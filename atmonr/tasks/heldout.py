@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,11 @@ from numpy.typing import NDArray
 from atmonr.evaluate.image import psnr, ssim
 from atmonr.feed.rays import RayTable, load_rays
 from atmonr.store.scene import Scene
+from atmonr.tasks.clear import even_sample
 from atmonr.tasks.view import Camera
 
-_RAYS_AT_ONCE = 4096
-_QUICK_RAYS = 8192
+RAYS_AT_ONCE = 4096
+QUICK_RAYS = 8192
 _PICTURES = 4
 
 
@@ -39,7 +41,7 @@ class View:
 def render(camera: Camera, table: RayTable, chosen: torch.Tensor) -> torch.Tensor:
     """(N,) reflectance of chosen rays of a table, with every sample in the middle of its bin."""
     parts = []
-    for part in chosen.split(_RAYS_AT_ONCE):
+    for part in chosen.split(RAYS_AT_ONCE):
         middle = table.length_m.new_full((len(part), camera.jitters), 0.5)
         parts.append(camera.look(table.take(part), middle)[-1].reflectance)
     return torch.cat(parts)
@@ -50,32 +52,32 @@ class QuickScore:
 
     def __init__(self, scene: Scene, device: torch.device) -> None:
         self._table = load_rays(scene, np.flatnonzero(scene.holdout), device)
-        rays = len(self._table)
-        even = torch.linspace(0, rays - 1, min(_QUICK_RAYS, rays), dtype=torch.float64)
-        self._chosen = even.long().to(device)
+        self._chosen = even_sample(len(self._table), QUICK_RAYS).to(device)
         self._peak = float(self._table.reflectance.max())
 
     def __call__(self, camera: Camera) -> dict[str, float]:
         """`heldout_psnr_db`, with the brightest held-out ray as peak."""
         error = render(camera, self._table, self._chosen) - self._table.reflectance[self._chosen]
-        mean_square = float(error.double().square().mean())
-        return {"heldout_psnr_db": 10.0 * math.log10(self._peak**2 / max(mean_square, 1e-30))}
+        return quick_score(self._peak, float(error.double().square().mean()))
 
 
-def full_scores(scene: Scene, camera: Camera, device: torch.device, pictures: Path) -> dict[str, Any]:
+def quick_score(peak: float, mean_square: float) -> dict[str, float]:
+    """The score of a sample of held-out rays."""
+    return {"heldout_psnr_db": 10.0 * math.log10(peak**2 / max(mean_square, 1e-30))}
+
+
+def full_scores(scene: Scene, views: Iterable[View], pictures: Path) -> dict[str, Any]:
     """PSNR and SSIM of every held-out view, by band and over all, and pictures of some views.
 
     The peak is the brightest valid held-out pixel of all bands. SSIM is the mean over views.
 
     Args:
         scene: The scene.
-        camera: Renders it.
-        device: Where the field is.
+        views: Its held-out views.
         pictures: Existing folder to draw `heldout.png` into.
     """
     from atmonr.evaluate.pictures import rendered_views
 
-    views = [_render_view(scene, camera, device, int(index)) for index in np.flatnonzero(scene.holdout)]
     views = [view for view in views if view.valid.any()]
     peak = max(float(np.nanmax(view.target)) for view in views)
     band = scene.view_band
@@ -97,14 +99,29 @@ def full_scores(scene: Scene, camera: Camera, device: torch.device, pictures: Pa
     return {"peak_reflectance": peak, "bands": scored, "all": _scores(views, peak)}
 
 
-def _render_view(scene: Scene, camera: Camera, device: torch.device, index: int) -> View:
-    valid = scene.read("valid", views=slice(index, index + 1))[0].astype(bool)
-    target, rendered = np.full(valid.shape, np.nan), np.full(valid.shape, np.nan)
-    if valid.any():
+def heldout_views(scene: Scene) -> list[int]:
+    """Indices of the views that are kept from training."""
+    return [int(index) for index in np.flatnonzero(scene.holdout)]
+
+
+def seen_view(scene: Scene, camera: Camera, device: torch.device, index: int) -> View:
+    """Render a view."""
+    view = empty_view(scene, index)
+    if (valid := valid_pixels(scene, index)).any():
         table = load_rays(scene, np.array([index]), device)
-        target[valid] = table.reflectance.cpu().numpy()
-        rendered[valid] = render(camera, table, torch.arange(len(table), device=device)).cpu().numpy()
-    return View(index, target, rendered)
+        view.target[valid] = table.reflectance.cpu().numpy()
+        view.rendered[valid] = render(camera, table, torch.arange(len(table), device=device)).cpu().numpy()
+    return view
+
+
+def valid_pixels(scene: Scene, index: int) -> NDArray[np.bool_]:
+    """(line, pixel) where a view has rays."""
+    return scene.read("valid", views=slice(index, index + 1))[0].astype(bool)
+
+
+def empty_view(scene: Scene, index: int) -> View:
+    """A view without a valid ray yet."""
+    return View(index, np.full(scene.shape[1:], np.nan), np.full(scene.shape[1:], np.nan))
 
 
 def _scores(views: list[View], peak: float) -> dict[str, float | int]:

@@ -17,15 +17,15 @@ from atmonr.fields.atmosphere import AtmosphereField
 from atmonr.fields.build import build_field
 from atmonr.fields.hashgrid import HashGrid
 from atmonr.fields.setting import Setting
-from atmonr.store.scene import Scene, open_scene
+from atmonr.store.scene import Scene
 from atmonr.tasks import heldout
-from atmonr.tasks.base import Part, Peers, Recipe, parameters_of
-from atmonr.tasks.clear import start_clear
+from atmonr.tasks.base import Part, Peers, parameters_of
+from atmonr.tasks.clear import even_sample, glance, start_clear
 from atmonr.tasks.losses import image_loss
 from atmonr.tasks.view import Camera
 
-_FIRST_ORDERS = 4  # of scattering, before training: enough for the nearly clear field that it starts from
-_POINTS_AT_ONCE = 2**18
+FIRST_ORDERS = 4  # of scattering, before training: enough for the nearly clear field that it starts from
+POINTS_AT_ONCE = 2**18
 
 
 def setting_of(scene: Scene) -> Setting:
@@ -37,20 +37,6 @@ def setting_of(scene: Scene) -> Setting:
         wavelengths_nm=tuple(float(value) for value in scene.wavelengths_nm),
         sun=scene.sun_direction,
     )
-
-
-def describe(path: Path) -> dict[str, Any]:
-    """What identifies a scene and lets its volume be extracted without it; reads no ray."""
-    scene = open_scene(path)
-    return {
-        **setting_of(scene).to_json(),
-        "name": scene.name,
-        "scene_id": scene.scene_id,
-        "granule": scene.granule,
-        "footprint_m": list(scene.footprint_m),
-        "provenance": scene.provenance,
-        **{key: value for key, value in scene.group.attrs.items() if key.startswith("time_coverage")},
-    }
 
 
 class Tomography:
@@ -72,8 +58,8 @@ class Tomography:
 
     def begin(self) -> None:
         """Guesses air and ground and solves for the light of the untrained field."""
-        start_clear(self.field, self.camera, self.rays)
-        self._solve_light(_FIRST_ORDERS)
+        start_clear(self.field, glance(self.camera, self.rays, even_sample(len(self.rays))))
+        self._solve_light(FIRST_ORDERS)
 
     def losses(self, step: int) -> Iterator[tuple[str, Tensor]]:
         """Yields the one loss of a step; see `atmonr.tasks.base.Task`."""
@@ -104,11 +90,13 @@ class Tomography:
         """Draws target beside rendered views and returns PSNR and SSIM of all held-out views."""
         if self._peers.rank > 0:
             return {}
-        return heldout.full_scores(self._scene, self.camera, self._device, pictures)
+        indices = heldout.heldout_views(self._scene)
+        views = (heldout.seen_view(self._scene, self.camera, self._device, index) for index in indices)
+        return heldout.full_scores(self._scene, views, pictures)
 
     @torch.no_grad()
     def _solve_light(self, orders: int) -> None:
-        points = self.field.light.points_m().split(_POINTS_AT_ONCE)
+        points = self.field.light.points_m().split(POINTS_AT_ONCE)
         extinction = torch.cat([self.field.similar_extinction(part).mean(1) for part in points])
         self.field.light.solve(extinction, self.field.similar_albedo, orders)
 
@@ -122,11 +110,3 @@ def make_optimizer(field: AtmosphereField, config: Config) -> torch.optim.Optimi
     if tables:
         groups.append({"params": tables, "lr": config.train.table_learning_rate})
     return torch.optim.Adam(groups, betas=(0.9, 0.99), eps=1e-15, fused=True)
-
-
-def build(config: Config, path: Path, device: torch.device, peers: Peers) -> Tomography:
-    """A task with the scene's rays resident on the device; weights from torch's default generator."""
-    return Tomography(config, open_scene(path), device, peers)
-
-
-RECIPE = Recipe(describe=describe, build=build)

@@ -13,7 +13,7 @@ from torch import Tensor
 from atmonr.feed.rays import RayTable, load_rays
 from atmonr.fields.build import build_field
 from atmonr.store.scene import Scene
-from atmonr.tasks.clear import start_clear
+from atmonr.tasks.clear import even_sample, glance, start_clear
 from atmonr.tasks.tomography import setting_of
 from atmonr.tasks.view import Camera
 from tests.feed.scenes import make_scene
@@ -27,6 +27,10 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:
     return make_scene(tmp_path_factory.mktemp("scene"))
 
 
+def start(camera: Camera, table: RayTable) -> None:
+    start_clear(camera.field, glance(camera, table, even_sample(len(table))))
+
+
 def started(scene: Scene, air: float, ground: list[float], cloudy: float = 0.0) -> Camera:
     """A field started on rays of known air over a known grey ground, some of them brightened by cloud."""
     camera = Camera(build_field(make_config(), setting_of(scene)), make_config())
@@ -34,7 +38,7 @@ def started(scene: Scene, air: float, ground: list[float], cloudy: float = 0.0) 
     batch = table.take(torch.arange(len(table)))
     seen: Tensor = air * camera.sky(batch) + torch.tensor(ground)[batch.band]
     cloud = torch.rand(len(table), generator=torch.Generator().manual_seed(0)) < cloudy
-    start_clear(camera.field, camera, replace(table, reflectance=seen + 0.5 * cloud))
+    start(camera, replace(table, reflectance=seen + 0.5 * cloud))
     return camera
 
 
@@ -65,7 +69,7 @@ def test_there_is_never_more_air_than_air(scene: Scene) -> None:
 def test_a_band_without_rays_does_no_harm(tmp_path: Path, scene: Scene) -> None:
     camera = Camera(build_field(make_config(), setting_of(scene)), make_config())
     red = load_rays(scene, np.flatnonzero(scene.view_band == 2), CPU)
-    start_clear(camera.field, camera, red)
+    start(camera, red)
     assert torch.isfinite(camera.field.surface.place.bias).all()
 
 
@@ -75,5 +79,5 @@ def test_a_granule_of_33_million_rays_has_no_ray_too_many(scene: Scene) -> None:
     one = load_rays(scene, np.array([40]), CPU)
     first = {name: getattr(one, name)[:1] for name in ("path", "length_m", "reflectance", "view")}
     many = {name: values.expand(2**25, *values.shape[1:]) for name, values in first.items()}
-    start_clear(camera.field, camera, replace(one, **many))
+    start(camera, replace(one, **many))
     assert torch.isfinite(camera.field.surface.place.bias).all()

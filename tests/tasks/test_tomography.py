@@ -21,7 +21,8 @@ from atmonr.fields.setting import Setting
 from atmonr.run import Run
 from atmonr.store.scene import Scene
 from atmonr.tasks.heldout import render
-from atmonr.tasks.tomography import RECIPE, Tomography, setting_of
+from atmonr.tasks.recipe import RECIPE
+from atmonr.tasks.tomography import Tomography, setting_of
 from atmonr.tasks.view import Camera
 from atmonr.train.checkpoint import Checkpoints
 from atmonr.train.loop import StepReport, fit
