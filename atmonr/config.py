@@ -26,6 +26,7 @@ from atmonr.errors import ConfigError
 # train.steps is here so that --resume with more steps extends a run.
 NOT_IDENTITY: dict[str, Any] = {
     "track": True,
+    "world": {"ranks_per_scene"},
     "train": {
         "steps",
         "checkpoint_every_steps",
@@ -138,9 +139,10 @@ class TrainConfig(Section):
 
 
 class WorldConfig(Section):
-    """How ranks are dealt to scenes."""
+    """How ranks share scenes: all rays of a batch, or tiles of space, each with a field of its own."""
 
     ranks_per_scene: int = Field(1, ge=1)
+    tiles: int = Field(1, ge=1)
 
 
 class TrackConfig(Section):
