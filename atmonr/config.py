@@ -26,6 +26,7 @@ from atmonr.errors import ConfigError
 # train.steps is here so that --resume with more steps extends a run.
 NOT_IDENTITY: dict[str, Any] = {
     "track": True,
+    "world": {"ranks_per_scene"},
     "train": {
         "steps",
         "checkpoint_every_steps",

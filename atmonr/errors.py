@@ -9,9 +9,15 @@ from __future__ import annotations
 
 
 class AtmonrError(Exception):
-    """Base of all errors raised on purpose; the command line shows its message without a traceback."""
+    """Base of all errors raised on purpose; the command line shows its message without a traceback.
+
+    Attributes:
+        exit_code: What the process ends with.
+        everywhere: Whether all ranks that share the work raise it together, and so can go on together.
+    """
 
     exit_code = 1
+    everywhere = False
 
 
 class UsageError(AtmonrError):
@@ -72,3 +78,9 @@ class WorldError(AtmonrError):
     """The ranks of a distributed run do not fit together, or the requested device is absent."""
 
     exit_code = 78
+
+
+class LostRankError(WorldError):
+    """Another rank has died or left with an error; what is saved can be continued with --resume."""
+
+    exit_code = 75

@@ -1,8 +1,8 @@
 """A run folder: what was asked, where it came from, and everything that training writes.
 
     run/
-      run.toml  provenance.json  logs/  STOP
-      scenes/<name>/ scene.json  metrics.jsonl  mlflow.json  heldout.json  done.json  pictures/
+      run.toml  provenance.json  mlflow.json  logs/  STOP
+      scenes/<name>/ scene.json  metrics.jsonl  mlflow.json  heldout.json  done.json  failed.json  pictures/
                      checkpoints/ step-00001000.pt or step-00001000.tile-0003.pt …  latest
 
 This is the only place that builds paths inside a run folder. Each scene's folder has one writer at a time.
@@ -178,9 +178,9 @@ class Run:
         """Scores on the scene's held-out rays, JSON, written when training is complete."""
         return self.scene_folder(scene) / "heldout.json"
 
-    def tracking(self, scene: str) -> Path:
-        """JSON file that remembers which MLflow run copies the scene's metrics."""
-        return self.scene_folder(scene) / "mlflow.json"
+    def tracking(self, scene: str | None = None) -> Path:
+        """JSON file that remembers which MLflow run copies the scene, or the run folder as a whole."""
+        return (self.path if scene is None else self.scene_folder(scene)) / "mlflow.json"
 
     def pictures(self, scene: str) -> Path:
         """Folder of a scene's pictures."""
@@ -228,13 +228,27 @@ class Run:
         _write(self.metrics(scene), "".join(json.dumps(record) + "\n" for record in kept))
 
     def mark_done(self, scene: str, record: Mapping[str, Any]) -> None:
-        """Record that a scene's training is complete."""
+        """Record that a scene's training is complete; an earlier failure is then past."""
         _write_json(self.scene_folder(scene) / "done.json", record)
+        with _store_errors(self._failed(scene)):
+            self._failed(scene).unlink(missing_ok=True)
 
     def done(self, scene: str) -> dict[str, Any] | None:
         """Return what `mark_done` recorded; None while training is not complete."""
         path = self.scene_folder(scene) / "done.json"
         return _read_json(path) if path.exists() else None
+
+    def mark_failed(self, scene: str, record: Mapping[str, Any]) -> None:
+        """Record why a scene's training failed."""
+        _write_json(self._failed(scene), record)
+
+    def failed(self, scene: str) -> dict[str, Any] | None:
+        """Return what `mark_failed` recorded last; None if nothing failed or training is complete since."""
+        path = self._failed(scene)
+        return _read_json(path) if path.exists() else None
+
+    def _failed(self, scene: str) -> Path:
+        return self.scene_folder(scene) / "failed.json"
 
     def _refuse_other_config(self, config: Config) -> None:
         was, now = self.config.identity(), config.identity()

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import importlib.util
 import socket
+import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from atmonr import launchers
 from atmonr.device import DeviceKind, choose_device, device_id
-from atmonr.errors import AtmonrError, WorldError
+from atmonr.errors import AtmonrError, LostRankError, WorldError
 
 if TYPE_CHECKING:
     import torch
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 # Groups that work on different scenes meet only at the end, so one may wait for another's whole training.
 # A rank that has died is noticed at once all the same: its connections close.
 _PATIENCE = timedelta(hours=12)
+_MEANWHILE_S = 0.2
 _FAILED = "failed"  # where a failing rank leaves its number and exit code for the others
 
 
@@ -50,6 +52,7 @@ class World:
     _group: ProcessGroup | None = None
     _store: Store | None = None
     _numbers: Counter[str] = field(default_factory=Counter)  # given out so far where there is no store
+    _notes: dict[str, str] = field(default_factory=dict)  # posted where there is no store
 
     @classmethod
     def detect(cls, device: DeviceKind = "auto") -> World:
@@ -186,6 +189,38 @@ class World:
         """Wait until every rank has come here."""
         self.any(False)
 
+    def meet(self, meanwhile: Callable[[], None]) -> None:
+        """Wait until every rank has come here, and call `meanwhile` a few times a second until then.
+
+        In a barrier Python would not get to see signals.
+        """
+        if self.size == 1:
+            return
+        import torch
+        import torch.distributed as dist
+
+        with self._together():
+            waiting = dist.all_reduce(torch.zeros(()), group=self._group, async_op=True)
+            while not waiting.is_completed():
+                meanwhile()
+                time.sleep(_MEANWHILE_S)
+            waiting.wait()
+
+    def post(self, name: str, text: str) -> None:
+        """Leave a note for every rank of the whole world, in place of an earlier one of that name."""
+        if self._store is None:
+            self._notes[name] = text
+            return
+        with self._together():
+            self._store.set(name, text)
+
+    def posted(self, names: Sequence[str]) -> list[str]:
+        """Return notes, every one of which must have been posted before; waits for nobody."""
+        if self._store is None:
+            return [self._notes[name] for name in names]
+        with self._together():
+            return [note.decode() for note in self._store.multi_get(list(names))]
+
     def broadcast_object(self, value: Any) -> Any:
         """Return rank 0's `value` on every rank."""
         if self.size == 1:
@@ -267,11 +302,13 @@ class World:
         try:
             yield
         except RuntimeError as error:
-            lost = WorldError(f"rank {self.rank}: lost contact with the other ranks: {error}")
+            lost = LostRankError(f"rank {self.rank}: lost contact with the other ranks: {error}")
             with suppress(RuntimeError):
                 if self._noticeboard.check([_FAILED]):
                     rank, code = self._noticeboard.get(_FAILED).decode().split()
-                    lost = WorldError(f"rank {self.rank}: stopped because rank {rank} did; see its message")
+                    lost = LostRankError(
+                        f"rank {self.rank}: stopped because rank {rank} did; see its message"
+                    )
                     # Launchers combine the codes of all ranks, so they must agree to be understood.
                     lost.exit_code = int(code)
             raise lost from error

@@ -18,6 +18,7 @@ from atmonr import errors
         ("GpuMemoryError", 76),
         ("ConfigError", 78),
         ("WorldError", 78),
+        ("LostRankError", 75),
     ],
 )
 def test_exit_codes_are_what_job_scripts_rely_on(name: str, code: int) -> None:
@@ -28,4 +29,4 @@ def test_exit_codes_are_what_job_scripts_rely_on(name: str, code: int) -> None:
 
 def test_every_error_is_listed_above() -> None:
     defined = {name for name, value in vars(errors).items() if isinstance(value, type)}
-    assert len(defined) == 11
+    assert len(defined) == 12

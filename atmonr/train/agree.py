@@ -74,4 +74,6 @@ def _portable(error: Exception | None, world: World) -> AtmonrError | None:
 def _raise_first(*errors: Exception | None) -> None:
     for error in errors:
         if error is not None:
+            if isinstance(error, AtmonrError):
+                error.everywhere = True
             raise error

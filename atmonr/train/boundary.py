@@ -17,9 +17,8 @@ from atmonr.tasks.base import Task
 from atmonr.train.agree import on_leader
 from atmonr.train.checkpoint import Checkpoints
 from atmonr.train.loop import StepReport
-from atmonr.train.progress import Display
+from atmonr.train.progress import Progress
 from atmonr.train.stop import StopRequest
-from atmonr.train.tracking import Mirror
 from atmonr.world import World
 
 log = logging.getLogger(__name__)
@@ -41,8 +40,7 @@ class Boundary:
         world: World,
         checkpoints: Checkpoints,
         stop: StopRequest,
-        shown: Display,
-        mirror: Mirror | None,
+        progress: Progress,
         start_step: int,
     ) -> None:
         self._run = run
@@ -52,8 +50,7 @@ class Boundary:
         self._world = world
         self._checkpoints = checkpoints
         self._stop = stop
-        self._shown = shown
-        self._mirror = mirror
+        self._progress = progress
         # A resumed training goes on counting where the metrics end.
         earlier = run.read_metrics(scene)[-1:] if world.rank == 0 else []
         self._begin_s = time.monotonic() - (earlier[0]["wall_s"] if earlier else 0.0)
@@ -80,8 +77,7 @@ class Boundary:
             self._log(report, evaluating)
         if saving:
             self._save(step)
-        if self._world.rank == 0:
-            self._shown.advance(step)
+        self._progress.advance(step)
         if stopping:
             reason = self._stop.reason or "another rank"
             raise StoppedError(
@@ -125,9 +121,7 @@ class Boundary:
 
     def _tell(self, record: dict[str, Any]) -> None:
         self._run.append_metrics(self._scene, record)
-        self._shown.report(record)
-        if self._mirror is not None:
-            self._mirror.metrics(record)
+        self._progress.report(record)
 
     def _save(self, step: int) -> None:
         with self._pause():

@@ -6,8 +6,7 @@ import json
 import logging
 import math
 import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,14 +18,12 @@ from atmonr.config import Config
 from atmonr.errors import DivergedError, StoppedError, WorldError
 from atmonr.run import Run
 from atmonr.tasks.base import Recipe, Task
-from atmonr.train import mlflow_run
 from atmonr.train.agree import gpu_memory_errors, on_every_rank, on_leader
 from atmonr.train.boundary import Boundary
 from atmonr.train.checkpoint import Checkpoints
 from atmonr.train.loop import fit
-from atmonr.train.progress import Display, display
+from atmonr.train.progress import Progress
 from atmonr.train.stop import StopRequest
-from atmonr.train.tracking import Mirror
 from atmonr.world import World
 
 log = logging.getLogger(__name__)
@@ -42,8 +39,7 @@ class SceneTraining:
         recipe: Builds the task of a scene.
         world: The ranks of the group.
         stop: Tells when to stop.
-        alone: Whether this is the only group.
-        quiet: Show nothing on the terminal.
+        progress: Is told how it goes.
     """
 
     config: Config
@@ -51,8 +47,7 @@ class SceneTraining:
     recipe: Recipe
     world: World
     stop: StopRequest
-    alone: bool
-    quiet: bool
+    progress: Progress
 
     def __call__(self, scene: str, path: Path) -> None:
         """Train one scene unless it is finished; the errors are those of `session.train`."""
@@ -76,21 +71,20 @@ class SceneTraining:
         )
         start_step = self._begin(scene, task, checkpoints)
         refuse_unequal_replicas(task, self.world)
-        with self._mirror(scene) as mirror, self._display(scene, start_step) as shown:
-            boundary = Boundary(
-                run=self.run,
-                scene=scene,
-                task=task,
-                settings=self.config.train,
-                world=self.world,
-                checkpoints=checkpoints,
-                stop=self.stop,
-                shown=shown,
-                mirror=mirror,
-                start_step=start_step,
-            )
-            self._fit(scene, task, start_step, boundary, checkpoints)
-            self._finish(scene, task, boundary, mirror)
+        self.progress.begin(self.config.train.steps, start_step)
+        boundary = Boundary(
+            run=self.run,
+            scene=scene,
+            task=task,
+            settings=self.config.train,
+            world=self.world,
+            checkpoints=checkpoints,
+            stop=self.stop,
+            progress=self.progress,
+            start_step=start_step,
+        )
+        self._fit(scene, task, start_step, boundary, checkpoints)
+        self._finish(scene, task, boundary)
 
     def _finished(self, scene: str) -> bool:
         done = self.run.done(scene)
@@ -128,51 +122,16 @@ class SceneTraining:
                 "lower train.learning_rate and start again in a new run folder"
             ) from error
 
-    def _finish(self, scene: str, task: Task, boundary: Boundary, mirror: Mirror | None) -> None:
+    def _finish(self, scene: str, task: Task, boundary: Boundary) -> None:
         with gpu_memory_errors():
             score = task.finish(self.run.pictures(scene))
-        on_leader(self.world, lambda: self._keep(scene, score, boundary, mirror))
+        on_leader(self.world, lambda: self._keep(scene, score, boundary))
 
-    def _keep(self, scene: str, score: dict[str, Any], boundary: Boundary, mirror: Mirror | None) -> None:
+    def _keep(self, scene: str, score: dict[str, Any], boundary: Boundary) -> None:
         with atomic_file(self.run.heldout(scene)) as temporary:
             temporary.write_text(json.dumps(_finite(score), indent=2) + "\n", encoding="utf-8")
-        if mirror is not None:
-            mirror.pictures(self.run.pictures(scene))
         self.run.mark_done(scene, {"steps": self.config.train.steps, "wall_s": round(boundary.wall_s, 3)})
         log.info("%s: finished", scene)
-
-    @contextmanager
-    def _display(self, scene: str, start_step: int) -> Iterator[Display]:
-        shown = display(scene, self.config.train.steps, start_step, quiet=self.quiet)
-        try:
-            yield shown
-        finally:
-            shown.close()
-
-    @contextmanager
-    def _mirror(self, scene: str) -> Iterator[Mirror | None]:
-        """Copy the scene's metrics to MLflow if the config names a place; only a group's rank 0 ever does."""
-        uri = self.config.track.uri
-        if uri is None or self.world.rank > 0:
-            yield None
-            return
-        local = uri.startswith("sqlite:")
-        if local and not self.alone:
-            log.warning("track.uri=%s is for one process; scenes train side by side, so nothing is sent", uri)
-            yield None
-            return
-        description = mlflow_run.describe(self.run, scene, self.config, uri)
-        # A server may be gone; a file is only slow, most of all when MLflow has to make its tables first.
-        mirror = Mirror(lambda: mlflow_run.MlflowRun(description), patience_s=60.0 if local else 10.0)
-        status = "FAILED"
-        try:
-            yield mirror
-            status = "FINISHED"
-        except StoppedError:
-            status = "KILLED"
-            raise
-        finally:
-            mirror.close(status)
 
 
 def refuse_unequal_replicas(task: Task, world: World) -> None:

@@ -1,28 +1,30 @@
-"""A training session: scenes dealt to ranks, each trained, and one outcome for all."""
+"""A training session: scenes handed to groups of ranks, each trained, and one outcome for all."""
 
 from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 from atmonr.config import Config
-from atmonr.errors import AtmonrError, ConfigError, DivergedError, SceneError, StoppedError, UsageError
-from atmonr.layout import layout
+from atmonr.errors import AtmonrError, ConfigError, LostRankError, StoppedError, UsageError
+from atmonr.layout import Layout, layout
 from atmonr.provenance import provenance
 from atmonr.run import Run
 from atmonr.tasks.base import Recipe
 from atmonr.train.agree import on_leader
+from atmonr.train.failure import ends_group, record_of, told_by_all
+from atmonr.train.plan import SceneWork, order, survey
+from atmonr.train.progress import Progress, post_empty_rows
 from atmonr.train.scene import SceneTraining
 from atmonr.train.stop import StopRequest
+from atmonr.train.tracking import mirror
+from atmonr.train.watch import watch
 from atmonr.world import World
 
 log = logging.getLogger(__name__)
-
-Failure = tuple[str, AtmonrError]
 
 
 def train(
@@ -37,8 +39,9 @@ def train(
 ) -> None:
     """Train one model per scene and write everything into a run folder; called on every rank.
 
-    A scene that is damaged or diverges does not keep the others from being trained; any other error ends the
-    session. Whatever the outcome, all ranks raise the same error, so that all end with the same exit code.
+    A scene that is damaged, diverges or is too large for the GPU does not keep the others from being trained.
+    An error that one rank of a group cannot share with the others ends that group, and only that. Whatever
+    the outcome, all ranks that are left raise the same error, so that all end with the same exit code.
 
     Args:
         config: The run's settings.
@@ -57,15 +60,20 @@ def train(
         StoppedError: If a signal or the STOP file asked to stop; everything is saved.
         StoreError: If the run folder cannot be written.
         GpuMemoryError: If the GPU's memory does not suffice.
-        WorldError: If ranks and scenes cannot be matched, or another rank failed.
+        WorldError: If ranks and scenes cannot be matched.
+        LostRankError: If another rank died or left; what was saved can be continued.
     """
     _refuse_uneven_batches(config)
-    own = layout(world.size, len(scenes), config.world.ranks_per_scene)[world.rank]
-    folder, names = on_leader(world, lambda: _open_run(config, scenes, run, recipe, resume))
-    group = world.split(own.group)
+    ranks = layout(world.size, len(scenes), config.world.tiles, config.world.ranks_per_scene)
+    folder, todo = on_leader(world, lambda: _open(config, scenes, run, recipe, resume))
+    number = on_leader(world, lambda: _announce(world, len(ranks.groups)))
+    own = ranks.group_of(world.rank)
+    group = world.split(ranks.groups[own])
     with (
         _log_file(folder.log(world.rank)),
         StopRequest(folder.stop_file if group.rank == 0 else None) as stop,
+        mirror(folder, config, on=world.rank == 0),
+        watch(world, number, len(ranks.groups), todo, quiet=quiet),
     ):
         training = SceneTraining(
             config=config,
@@ -73,44 +81,97 @@ def train(
             recipe=recipe,
             world=group,
             stop=stop,
-            alone=len(own.group) == world.size,
-            quiet=quiet or world.rank > 0,
+            progress=Progress(world, number, own if group.rank == 0 and not quiet else None),
         )
-        failures = _train_each([(names[index], scenes[index]) for index in own.scenes], training)
-    _end_together(failures, world)
+        failures = _train_each(_drawn(todo, number, ranks, world, group), training)
+        stopped = any(isinstance(error, StoppedError) for error in failures.values())
+        _meet(world, folder, todo, lambda: stopped or stop.signalled)
+    told_by_all(failures, world)
 
 
-def _train_each(scenes: Sequence[tuple[str, Path]], training: SceneTraining) -> list[Failure]:
+def _drawn(
+    todo: Sequence[SceneWork], session: int, ranks: Layout, world: World, group: World
+) -> Iterator[SceneWork]:
+    """Yield the scenes of one group; the next one goes to whichever group is free first."""
+    if len(ranks.groups) == 1:
+        yield from todo
+        return
+    counter = f"scene of session {session}"
+    while (number := on_leader(group, lambda: world.next_number(counter))) < len(todo):
+        yield todo[number]
+
+
+def _train_each(scenes: Iterator[SceneWork], training: SceneTraining) -> dict[str, AtmonrError]:
     """Train scenes in turn; return the errors that concern one scene only, and the stop that ended all."""
-    failures: list[Failure] = []
-    for name, path in scenes:
+    failures: dict[str, AtmonrError] = {}
+    for scene in scenes:
+        training.progress.take(scene.name)
         try:
-            training(name, path)
+            training(scene.name, scene.path)
         except StoppedError as error:
-            if training.world.rank == 0 and not training.alone:
-                # A signal may have reached only some of the groups.
-                with suppress(OSError):
-                    training.run.stop_file.touch()
-            return [*failures, (name, error)]
-        except (DivergedError, SceneError) as error:
-            log.error("%s", error)
-            failures.append((name, error))
+            return {**failures, scene.name: error}
+        except LostRankError:
+            raise
+        except Exception as error:
+            leaving = ends_group(error, training.world)
+            if leaving or training.world.rank == 0:
+                with suppress(AtmonrError):  # never hide the error that led here
+                    training.run.mark_failed(scene.name, record_of(error, training.progress.row.step))
+            if leaving or not isinstance(error, AtmonrError):
+                raise
+            log.error("%s: failed: %s", scene.name, error)
+            # Anew, because the error's traceback holds everything that the scene had in the GPU's memory.
+            failures[scene.name] = type(error)(str(error))
+        training.progress.end(failed=scene.name in failures)
     return failures
 
 
-def _open_run(
+def _meet(world: World, run: Run, todo: Sequence[SceneWork], stopping: Callable[[], bool]) -> None:
+    """Wait until every group has ended, and ask those at work to stop if this rank was asked to.
+
+    A signal may reach some ranks only, and also one that has no scene left.
+    """
+    told = False
+
+    def pass_on() -> None:
+        nonlocal told
+        if not told and stopping():
+            told = True
+            with suppress(OSError):
+                run.stop_file.touch()
+
+    pass_on()
+    try:
+        world.meet(pass_on)
+    except LostRankError as error:
+        unfinished = [scene.name for scene in todo if run.done(scene.name) is None]
+        lost = LostRankError(f"{error}; not finished: {', '.join(unfinished)}; continue with --resume")
+        lost.exit_code = error.exit_code
+        raise lost from error
+
+
+def _open(
     config: Config, scenes: Sequence[Path], path: Path, recipe: Recipe, resume: bool
-) -> tuple[Run, list[str]]:
-    """Make or reopen the run folder; return it and the scenes' names, in order."""
+) -> tuple[Run, list[SceneWork]]:
+    """Make or reopen the run folder; return it and the unfinished scenes in the order of doing."""
     infos = [recipe.describe(scene) for scene in scenes]
     names = [str(info["name"]) for info in infos]
     _refuse_shared_names(names, scenes)
-    by_name: Mapping[str, dict[str, Any]] = dict(zip(names, infos, strict=True))
-    if not resume:
-        return Run.create(path, config, by_name, provenance()), names
-    run = Run.resume(path, config, by_name)
-    run.stop_file.unlink(missing_ok=True)  # it asked the processes before this one
-    return run, names
+    by_name = dict(zip(names, infos, strict=True))
+    if resume:
+        run = Run.resume(path, config, by_name)
+        run.stop_file.unlink(missing_ok=True)  # it asked the processes before this one
+    else:
+        run = Run.create(path, config, by_name, provenance())
+    work = survey(config, scenes, infos, run if resume else None)
+    return run, [work[index] for index in order(work)]
+
+
+def _announce(world: World, groups: int) -> int:
+    """Return the number of this session in the world, once the groups' rows of progress can be read."""
+    session = world.next_number("session")
+    post_empty_rows(world, session, groups)
+    return session
 
 
 def _refuse_shared_names(names: Sequence[str], scenes: Sequence[Path]) -> None:
@@ -127,23 +188,6 @@ def _refuse_uneven_batches(config: Config) -> None:
             f"train.batch_rays={rays} cannot be shared by world.ranks_per_scene={ranks} ranks; "
             f"expected a multiple, such as {rays + -rays % ranks}"
         )
-
-
-def _end_together(failures: list[Failure], world: World) -> None:
-    """Raise one error on every rank if anything failed on any.
-
-    A stop comes first: the run has to be resumed anyway, and then tells of the scenes that fail again.
-    """
-    gathered = world.gather(failures if failures else [])
-    # Ranks that share a scene report the same failure.
-    unique = {name: error for part in gathered or [] for name, error in part}
-    errors = sorted(unique.values(), key=lambda error: not isinstance(error, StoppedError))
-    error = errors[0] if errors else None
-    if len(errors) > 1:
-        error = type(errors[0])("; ".join(str(error) for error in errors))
-    error = world.broadcast_object(error)
-    if error is not None:
-        raise error
 
 
 @contextmanager

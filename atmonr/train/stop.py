@@ -16,6 +16,10 @@ class StopRequest:
     """Remembers that somebody asked for an orderly stop; used as a context around the training.
 
     Handlers only note the signal: the state may be saved between two steps but not within one.
+
+    Attributes:
+        reason: The signal or the file that asked; None while nobody did.
+        signalled: Whether a signal came to this very process.
     """
 
     def __init__(
@@ -34,6 +38,7 @@ class StopRequest:
         self._next_look = clock()
         self._previous: dict[signal.Signals, Callable[[int, FrameType | None], object] | int | None] = {}
         self.reason: str | None = None
+        self.signalled = False
 
     def requested(self) -> bool:
         """Return whether a stop has been asked for; looks at the file only from time to time."""
@@ -62,3 +67,4 @@ class StopRequest:
         if number == signal.SIGINT and self.reason is not None:
             raise KeyboardInterrupt  # a second Ctrl-C means: now
         self.reason = signal.Signals(number).name
+        self.signalled = True

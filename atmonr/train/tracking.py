@@ -1,23 +1,25 @@
-"""MLflow's copy of a scene's metrics. metrics.jsonl is the truth: the copy may fail, training may not notice.
+"""MLflow's copy of a run folder. The folder is the truth: the copy may fail, training does not notice.
 
-Everything that touches MLflow, its import too, happens on a thread of its own behind a bounded queue.
+One process copies for all ranks, from what they write, so that a store has one writer; what could not be sent
+is sent by the next session. Everything that touches MLflow, its import too, happens on a thread of its own.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import queue
 import threading
-import time
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from atmonr.config import Config
+from atmonr.run import Run
+from atmonr.train.mlflow_run import MlflowCopy
 
 log = logging.getLogger(__name__)
 
-QUEUE_LENGTH = 1000
-RETRY_AFTER_S = 60.0
+EVERY_S = 30.0
 
 # MLflow's own patience is minutes per request. A user's settings win.
 ENVIRONMENT = {
@@ -29,36 +31,50 @@ ENVIRONMENT = {
 }
 
 
-class Tracker(Protocol):
-    """An open run in a tracking server."""
+class Copy(Protocol):
+    """Something that can be brought up to date."""
 
-    def log(self, records: list[tuple[int, Mapping[str, Any]]]) -> None:
-        """Add (time in ms, record) pairs to the run's metrics."""
+    def update(self, *, over: bool) -> None:
+        """Send what is new since the last call; `over` says that nobody is at work any more."""
         ...
 
-    def upload(self, folder: Path) -> None:
-        """Add a folder's files to the run."""
-        ...
 
-    def end(self, status: str) -> None:
-        """Mark the run as FINISHED, KILLED or FAILED."""
-        ...
+@contextmanager
+def mirror(run: Run, config: Config, *, on: bool) -> Iterator[None]:
+    """Copy the run folder to MLflow while the block runs and once more at its end.
+
+    Args:
+        run: The run folder.
+        config: Its `track` section names the place, if there is to be one.
+        on: Whether this is the process that copies.
+    """
+    uri = config.track.uri
+    if uri is None or not on:
+        yield
+        return
+    # A server may be gone; a file is only slow, most of all when MLflow has to make its tables first.
+    copying = Mirror(
+        lambda: MlflowCopy(run, config, uri), patience_s=60.0 if uri.startswith("sqlite:") else 20.0
+    )
+    try:
+        yield
+    finally:
+        copying.close()
 
 
 class Mirror:
-    """Copies what it is given to a tracker, in the background, as long as that works."""
+    """Brings a copy up to date from time to time, in the background, as long as that works."""
 
-    def __init__(self, connect: Callable[[], Tracker], *, patience_s: float) -> None:
+    def __init__(self, connect: Callable[[], Copy], *, patience_s: float) -> None:
         """Start the thread.
 
         Args:
-            connect: Opens the run; called on the thread, again after a pause when it has failed.
-            patience_s: How long `close` waits for what is still queued.
+            connect: Opens the copy; called on the thread, and again the next time when it has failed.
+            patience_s: How long `close` waits.
         """
         self._connect = connect
         self._patience_s = patience_s
-        self._queue: queue.Queue[tuple[int, Mapping[str, Any]] | Path | str] = queue.Queue(QUEUE_LENGTH)
-        self._lost = 0
+        self._over = threading.Event()
         self._error: Exception | None = None
         self._added = ENVIRONMENT.keys() - os.environ.keys()
         os.environ.update({name: ENVIRONMENT[name] for name in self._added})
@@ -66,70 +82,29 @@ class Mirror:
         self._thread = threading.Thread(target=self._work, name="mlflow-mirror", daemon=True)
         self._thread.start()
 
-    def metrics(self, record: Mapping[str, Any]) -> None:
-        """Queue one record of metrics; returns at once."""
-        self._put((int(time.time() * 1000), dict(record)))
-
-    def pictures(self, folder: Path) -> None:
-        """Queue the files of a folder; returns at once."""
-        self._put(folder)
-
-    def close(self, status: str) -> None:
-        """Send what is queued, for as long as patience lasts, and say in the log if anything was lost.
-
-        Args:
-            status: FINISHED, KILLED (stopped, will be resumed) or FAILED.
-        """
-        deadline = time.monotonic() + self._patience_s
-        try:
-            self._queue.put(status, timeout=self._patience_s)
-        except queue.Full:
-            self._lost += 1
-        self._thread.join(max(0.0, deadline - time.monotonic()))
+    def close(self) -> None:
+        """Send what is new, for as long as patience lasts, and say in the log if anything is missing."""
+        self._over.set()
+        self._thread.join(self._patience_s)
         for name in self._added:
             os.environ.pop(name, None)
         unanswered = self._thread.is_alive()
-        if unanswered or self._lost:
+        if unanswered or self._error is not None:
             reason = "no answer in time" if unanswered else f"{type(self._error).__name__}: {self._error}"
             log.warning(
-                "MLflow copy is incomplete (%s); metrics.jsonl and the pictures folder have everything",
+                "MLflow copy is incomplete (%s); the run folder has everything, and --resume sends the rest",
                 " ".join(reason.split())[:300],
             )
 
-    def _put(self, item: tuple[int, Mapping[str, Any]] | Path) -> None:
-        try:
-            self._queue.put_nowait(item)
-        except queue.Full:
-            self._lost += 1
-
     def _work(self) -> None:
-        """Send until told to end; after a failure, drop what comes for a while instead of trying each."""
-        tracker: Tracker | None = None
-        retry_s = 0.0
-        status = None
-        while status is None:
-            items = self._drain()
-            status = next((item for item in items if isinstance(item, str)), None)
-            if time.monotonic() < retry_s:
-                self._lost += len(items)
-                continue
+        """Copy now and then; the last time decides whether the copy is complete."""
+        copy: Copy | None = None
+        over = False
+        while not over:
+            over = self._over.wait(EVERY_S)
             try:
-                tracker = tracker or self._connect()
-                tracker.log([item for item in items if isinstance(item, tuple)])
-                for folder in [item for item in items if isinstance(item, Path)]:
-                    tracker.upload(folder)
-                if status is not None:
-                    tracker.end(status)
+                copy = copy or self._connect()
+                copy.update(over=over)
+                self._error = None
             except Exception as error:  # whatever a server or its client does, training goes on
                 self._error = error
-                self._lost += len(items)
-                retry_s = time.monotonic() + RETRY_AFTER_S
-
-    def _drain(self) -> list[tuple[int, Mapping[str, Any]] | Path | str]:
-        """Wait for something to send, then take all there is: one request is cheaper than many."""
-        items = [self._queue.get()]
-        while True:
-            try:
-                items.append(self._queue.get_nowait())
-            except queue.Empty:
-                return items

@@ -42,6 +42,8 @@ class ToyTask:
     def __init__(self, config: Config, path: Path, device: torch.device, peers: Peers) -> None:
         self.peers = peers
         self.scene = read_scene(path)
+        if "unreadable" in self.scene:
+            raise SceneError(f"{path}: a damaged toy scene")
         self.seed = config.train.seed
         self.rays = config.train.batch_rays
         self.device = device

@@ -1,20 +1,13 @@
 from __future__ import annotations
 
-import logging
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from job import Job
-from toy import RECIPE, write_scene
 
 from atmonr.errors import WorldError
 from atmonr.tasks.base import Part
-from atmonr.train.scene import SceneTraining, refuse_unequal_replicas
-from atmonr.train.stop import StopRequest
-from atmonr.world import World
+from atmonr.train.scene import refuse_unequal_replicas
 
 
 class Gathering:
@@ -74,33 +67,3 @@ def test_copies_on_one_rank_that_differ_are_refused() -> None:
     held.tied[0][1] = torch.nn.Parameter(held.tied[0][0] + 1)
     with pytest.raises(WorldError, match=r"ranks \[0\] of a group start with other parameters"):
         refuse_unequal_replicas(held, Gathering())  # type: ignore[arg-type]
-
-
-@pytest.fixture
-def training(tmp_path: Path) -> SceneTraining:
-    job = Job(str(tmp_path / "run"), [str(write_scene(tmp_path, "a"))])
-    job.here()
-    uri = f"sqlite:///{tmp_path}/mirror.db"
-    return SceneTraining(
-        config=replace(job, track={"uri": uri}).config,
-        run=job.folder,
-        recipe=RECIPE,
-        world=World.single("cpu"),
-        stop=StopRequest(None),
-        alone=True,
-        quiet=True,
-    )
-
-
-def test_only_rank_0_of_a_group_talks_to_mlflow(training: SceneTraining) -> None:
-    other = replace(training, world=replace(training.world, rank=1, size=2))
-    with other._mirror("a") as mirror:
-        assert mirror is None
-
-
-def test_a_database_file_is_not_shared_by_groups_of_ranks(
-    training: SceneTraining, caplog: pytest.LogCaptureFixture
-) -> None:
-    with caplog.at_level(logging.WARNING), replace(training, alone=False)._mirror("a") as mirror:
-        assert mirror is None
-    assert "for one process" in caplog.text

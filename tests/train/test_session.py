@@ -213,6 +213,82 @@ def test_a_scene_that_fails_does_not_keep_the_others_from_being_trained(job: Job
     assert job.folder.done("b")
 
 
+def test_a_failure_is_recorded_with_its_reason_until_the_scene_is_finished(job: Job, tmp_path: Path) -> None:
+    write_scene(tmp_path, "a", nan_at_step=33)
+    with pytest.raises(DivergedError):
+        job.here()
+    record = job.folder.failed("a")
+    assert record is not None
+    assert record.pop("time_utc").endswith("+00:00")
+    assert record.pop("message").startswith("a: diverged at step 34: loss nan")
+    assert record == {"error": "DivergedError", "step": 33, "exit_code": 70}
+    write_scene(tmp_path, "a")
+    job.resumed().here()
+    assert job.folder.failed("a") is None
+
+
+@pytest.mark.parametrize(
+    ("wrong", "name", "exit_code"),
+    [
+        ({"memory_at_rank_step": [0, 3]}, "GpuMemoryError", 76),
+        ({"unreadable": True}, "SceneError", 65),
+        ({"nan_at_step": 3}, "DivergedError", 70),
+    ],
+)
+def test_whatever_is_wrong_with_one_scene_the_others_are_trained(
+    job: Job, tmp_path: Path, wrong: dict[str, Any], name: str, exit_code: int
+) -> None:
+    scenes = [str(write_scene(tmp_path, "bad", **wrong)), *job.scenes, str(write_scene(tmp_path, "c"))]
+    with pytest.raises(AtmonrError) as caught:
+        replace(job, scenes=scenes).here()
+    assert (type(caught.value).__name__, caught.value.exit_code) == (name, exit_code)
+    record = job.folder.failed("bad")
+    assert record is not None and (record["error"], record["exit_code"]) == (name, exit_code)
+    assert job.folder.done("a") and job.folder.done("c")
+
+
+def test_a_bug_ends_the_session_and_is_recorded(job: Job, tmp_path: Path) -> None:
+    write_scene(tmp_path, "a", bug_at_rank_step=[0, 5])
+    with pytest.raises(RuntimeError, match="a bug"):
+        job.here()
+    record = job.folder.failed("a")
+    assert record is not None
+    assert (record["error"], record["message"], record["step"], record["exit_code"]) == (
+        "RuntimeError",
+        "a bug",
+        5,
+        1,
+    )
+
+
+def test_a_scene_whose_checkpoints_are_all_damaged_does_not_stop_the_others(job: Job, tmp_path: Path) -> None:
+    both = replace(job, scenes=[*job.scenes, str(write_scene(tmp_path, "b"))])
+    both.here()
+    for checkpoint in both.folder.checkpoints("a").glob("*.pt"):
+        checkpoint.write_bytes(b"damaged")
+    with pytest.raises(ResumeError, match="damaged"):
+        replace(both.resumed(), settings={"steps": 70}).here()
+    assert job.folder.failed("a") is not None
+    assert both.outcome("b")["newest"] == "step-00000070.pt"
+
+
+def test_what_failed_before_is_tried_last_and_named(
+    job: Job, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scenes = [*job.scenes, str(write_scene(tmp_path, "b"))]
+    write_scene(tmp_path, "a", nan_at_step=33, padding="longest, so first: " + 99 * "x")
+    write_scene(tmp_path, "b", signal_at_rank_step=[0, 3], signal="SIGTERM")
+    both = replace(job, scenes=scenes)
+    with pytest.raises(StoppedError, match=r"b: stopped.*; a: diverged"):
+        both.here()
+    write_scene(tmp_path, "b")
+    with pytest.raises(DivergedError):
+        replace(both.resumed(), quiet=False).here()
+    assert "a: failed before (DivergedError at step 33); tried again" in capsys.readouterr().err
+    order = [line for line in job.folder.log(0).read_text().splitlines() if "starts at step" in line]
+    assert [line.split(": ")[1] for line in order] == ["a", "b", "b", "a"]
+
+
 def test_several_failures_are_told_in_one_line(job: Job, tmp_path: Path) -> None:
     scenes = [str(write_scene(tmp_path, name, nan_at_step=3)) for name in ("p", "q")]
     with pytest.raises(DivergedError, match=r"p: diverged at step 4.*; q: diverged at step 4"):

@@ -1,4 +1,4 @@
-"""The mirror with trackers that work, fail, or never answer; no MLflow here."""
+"""The mirror with copies that work, fail, or never answer; no MLflow here."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
 
 import pytest
 
@@ -17,25 +15,15 @@ from atmonr.train.tracking import Mirror
 
 
 class Notebook:
-    """A tracker that remembers."""
+    """A copy that remembers when it was brought up to date."""
 
     def __init__(self) -> None:
-        self.steps: list[int] = []
-        self.folders: list[Path] = []
-        self.status: str | None = None
+        self.updates: list[bool] = []
         self.threads: set[str] = set()
-        self.requests = 0
 
-    def log(self, records: list[tuple[int, Mapping[str, Any]]]) -> None:
-        self.requests += 1
+    def update(self, *, over: bool) -> None:
+        self.updates.append(over)
         self.threads.add(threading.current_thread().name)
-        self.steps += [record["step"] for _, record in records]
-
-    def upload(self, folder: Path) -> None:
-        self.folders.append(folder)
-
-    def end(self, status: str) -> None:
-        self.status = status
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
@@ -45,38 +33,29 @@ def wait_until(condition: Callable[[], bool]) -> None:
         time.sleep(0.005)
 
 
-def test_everything_arrives_in_order_from_another_thread(tmp_path: Path) -> None:
+def test_the_copy_is_brought_up_to_date_now_and_then_and_at_the_end_from_another_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tracking, "EVERY_S", 0.01)
     notebook = Notebook()
     mirror = Mirror(lambda: notebook, patience_s=10)
-    for step in range(500):
-        mirror.metrics({"step": step})
-    mirror.pictures(tmp_path)
-    mirror.close("FINISHED")
-    assert notebook.steps == list(range(500))
-    assert notebook.folders == [tmp_path]
-    assert notebook.status == "FINISHED"
+    wait_until(lambda: len(notebook.updates) > 2)
+    mirror.close()
+    assert notebook.updates[-1] is True
+    assert not any(notebook.updates[:-1])
     assert notebook.threads == {"mlflow-mirror"}
 
 
-def test_what_has_gathered_is_sent_in_one_request() -> None:
-    notebook, gate = Notebook(), threading.Event()
-
-    def connect() -> Notebook:
-        gate.wait(10)
-        return notebook
-
-    mirror = Mirror(connect, patience_s=10)
-    mirror.metrics({"step": 0})
-    time.sleep(0.05)
-    for step in range(1, 101):
-        mirror.metrics({"step": step})
-    gate.set()
-    mirror.close("FINISHED")
-    assert notebook.steps == list(range(101))
-    assert notebook.requests <= 3
+def test_a_short_training_is_copied_too() -> None:
+    notebook = Notebook()
+    Mirror(lambda: notebook, patience_s=10).close()
+    assert notebook.updates == [True]
 
 
-def test_a_tracker_that_cannot_be_reached_is_mentioned_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_server_that_cannot_be_reached_is_mentioned_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(tracking, "EVERY_S", 0.01)
     attempts = []
 
     def connect() -> Notebook:
@@ -84,21 +63,18 @@ def test_a_tracker_that_cannot_be_reached_is_mentioned_once(caplog: pytest.LogCa
         raise ConnectionError("refused\nfor a reason")
 
     mirror = Mirror(connect, patience_s=10)
-    for step in range(50):
-        mirror.metrics({"step": step})
-        time.sleep(0.001)
+    wait_until(lambda: len(attempts) > 3)
     with caplog.at_level(logging.WARNING):
-        mirror.close("FINISHED")
-    assert len(attempts) == 1  # one patience, not fifty
+        mirror.close()
     assert len(caplog.records) == 1
     assert "ConnectionError: refused for a reason" in caplog.text
-    assert "metrics.jsonl" in caplog.text
+    assert "--resume sends the rest" in caplog.text
 
 
-def test_a_tracker_that_comes_back_gets_what_follows(
+def test_a_server_that_comes_back_leaves_nothing_to_mention(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(tracking, "RETRY_AFTER_S", 0.0)
+    monkeypatch.setattr(tracking, "EVERY_S", 0.01)
     notebook, failures = Notebook(), [ConnectionError("gone")]
 
     def connect() -> Notebook:
@@ -107,19 +83,13 @@ def test_a_tracker_that_comes_back_gets_what_follows(
         return notebook
 
     mirror = Mirror(connect, patience_s=10)
-    mirror.metrics({"step": 1})
-    wait_until(lambda: not failures)
-    mirror.metrics({"step": 2})
-    mirror.close("FINISHED")
-    assert notebook.steps == [2]
-    assert notebook.status == "FINISHED"
-    assert "gone" in caplog.text
+    wait_until(lambda: bool(notebook.updates))
+    mirror.close()
+    assert notebook.updates[-1] is True
+    assert caplog.text == ""
 
 
-def test_a_tracker_that_never_answers_costs_no_time_but_the_patience(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(tracking, "QUEUE_LENGTH", 10)
+def test_a_server_that_never_answers_costs_no_time_but_the_patience(caplog: pytest.LogCaptureFixture) -> None:
     forever = threading.Event()
 
     def connect() -> Notebook:
@@ -128,12 +98,8 @@ def test_a_tracker_that_never_answers_costs_no_time_but_the_patience(
 
     mirror = Mirror(connect, patience_s=0.3)
     begin = time.monotonic()
-    for step in range(10_000):
-        mirror.metrics({"step": step})
-    assert time.monotonic() - begin < 2
-    begin = time.monotonic()
-    mirror.close("FINISHED")
-    assert time.monotonic() - begin < 2
+    mirror.close()
+    assert time.monotonic() - begin < 5
     assert "no answer in time" in caplog.text
     forever.set()
 
@@ -144,6 +110,6 @@ def test_a_users_mlflow_settings_win_and_ours_go_away(monkeypatch: pytest.Monkey
     mirror = Mirror(Notebook, patience_s=10)
     assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "0"
     assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "77"
-    mirror.close("FINISHED")
+    mirror.close()
     assert "MLFLOW_HTTP_REQUEST_MAX_RETRIES" not in os.environ
     assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "77"

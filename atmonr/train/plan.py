@@ -1,0 +1,103 @@
+"""What a session has to do: which scenes, in which order, and how long each may take."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from atmonr.config import Config
+from atmonr.layout import pull_order
+from atmonr.run import Run
+
+
+@dataclass(frozen=True)
+class SceneWork:
+    """A scene and what is left to do for it.
+
+    Attributes:
+        name: Names its results.
+        path: Where it is.
+        rays: Usable rays for training; None if the scene does not tell.
+        size_bytes: Of its files.
+        steps_left: 0 for a finished scene.
+        seconds_per_step: As measured when it was trained before; None if it was not.
+        failure: How it failed in the session before, such as "DivergedError at step 12"; None if it did not.
+    """
+
+    name: str
+    path: Path
+    rays: int | None
+    size_bytes: int
+    steps_left: int
+    seconds_per_step: float | None = None
+    failure: str | None = None
+
+
+def survey(
+    config: Config, scenes: Sequence[Path], infos: Sequence[Mapping[str, Any]], run: Run | None
+) -> list[SceneWork]:
+    """Return the work of every scene.
+
+    Args:
+        config: The run's settings.
+        scenes: Where the scenes are.
+        infos: What the recipe's `describe` says of each.
+        run: The run folder that tells what is done already; None for a new run.
+    """
+    work = [
+        SceneWork(str(info["name"]), path, info.get("rays"), _size_bytes(path), config.train.steps)
+        for path, info in zip(scenes, infos, strict=True)
+    ]
+    return work if run is None else [_after(scene, config, run) for scene in work]
+
+
+def costs(scenes: Sequence[SceneWork]) -> list[float]:
+    """Return how long each scene may take, in seconds as soon as one of them has been measured.
+
+    A scene that was never trained is taken to need time per step in proportion to its rays, or to the size
+    of its files where it does not tell how many rays it has.
+    """
+    sizes = [scene.rays for scene in scenes]
+    if None in sizes:
+        sizes = [scene.size_bytes for scene in scenes]
+    measured = [
+        (scene.seconds_per_step, size or 0)
+        for scene, size in zip(scenes, sizes, strict=True)
+        if scene.seconds_per_step
+    ]
+    total = sum(size for _, size in measured)
+    rate = sum(seconds for seconds, _ in measured) / total if total else 1.0
+    return [
+        scene.steps_left * (scene.seconds_per_step or (size or 0) * rate)
+        for scene, size in zip(scenes, sizes, strict=True)
+    ]
+
+
+def order(scenes: Sequence[SceneWork]) -> list[int]:
+    """Return positions of the unfinished scenes in the order in which they are taken.
+
+    Those that failed before come last: one that ends its group again then keeps no other from being trained.
+    """
+    longest_first = [index for index in pull_order(costs(scenes)) if scenes[index].steps_left]
+    return sorted(longest_first, key=lambda index: scenes[index].failure is not None)
+
+
+def _after(scene: SceneWork, config: Config, run: Run) -> SceneWork:
+    """Return a scene's work with what the run folder knows of it."""
+    last = (run.read_metrics(scene.name) or [{}])[-1]
+    done, failed = run.done(scene.name), run.failed(scene.name)
+    step, wall_s = last.get("step", 0), last.get("wall_s")
+    finished = done is not None and done["steps"] >= config.train.steps
+    return replace(
+        scene,
+        steps_left=0 if finished else max(1, config.train.steps - step),
+        seconds_per_step=wall_s / step if step and wall_s else None,
+        failure=f"{failed['error']} at step {failed['step']}" if failed else None,
+    )
+
+
+def _size_bytes(path: Path) -> int:
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file())
