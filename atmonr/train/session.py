@@ -198,6 +198,8 @@ def _log_file(path: Path) -> Iterator[None]:
     """Keep this rank's log in the run folder."""
     package = logging.getLogger("atmonr")
     handler = logging.FileHandler(path, encoding="utf-8", delay=True)
+    # A full disk is told of by what has to be written; logging would add a traceback for every line.
+    handler.handleError = lambda record: None  # type: ignore[method-assign]
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     level = package.level
     package.addHandler(handler)
