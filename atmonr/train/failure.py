@@ -39,21 +39,37 @@ def record_of(error: Exception, step: int | None) -> dict[str, Any]:
     }
 
 
-def told_by_all(failures: Mapping[str, AtmonrError], world: World) -> None:
+def told_by_all(failures: Mapping[str, Exception], world: World) -> None:
     """Raise one error on every rank if anything failed on any.
 
-    A stop comes first: the run has to be resumed anyway, and then tells of the scenes that fail again.
+    A stop comes first: the run has to be resumed anyway, and then tells of the scenes that fail again. An
+    error that nobody foresaw is raised as it is where it happened, for the sake of its traceback.
 
     Args:
         failures: The errors of this rank, by scene; ranks that share a scene have the same.
         world: All ranks.
     """
-    unique = {name: error for part in world.gather(dict(failures)) or [] for name, error in part.items()}
+    portable = {name: _portable(error, world) for name, error in failures.items()}
+    unique = {name: error for part in world.gather(portable) or [] for name, error in part.items()}
     # By name, because which group had which scene differs from session to session.
     names = sorted(unique, key=lambda name: (not isinstance(unique[name], StoppedError), name))
-    error = unique[names[0]] if names else None
-    if len(names) > 1:
-        error = type(unique[names[0]])("; ".join(str(unique[name]) for name in names))
-    error = world.broadcast_object(error)
-    if error is not None:
-        raise error
+    first = unique[names[0]] if names else None
+    if first is not None and len(names) > 1:
+        code = first.exit_code
+        first = type(first)("; ".join(str(unique[name]) for name in names))
+        first.exit_code = code
+    first = world.broadcast_object(first)
+    for error in failures.values():
+        if not isinstance(error, AtmonrError):
+            raise error
+    if first is not None:
+        raise first
+
+
+def _portable(error: Exception, world: World) -> AtmonrError:
+    """Return an error that other ranks can receive: foreign ones may not survive the journey."""
+    if isinstance(error, AtmonrError):
+        return error
+    shared = AtmonrError(f"rank {world.rank} failed with {type(error).__name__}: {error}; see its log")
+    shared.exit_code = 1
+    return shared

@@ -101,25 +101,28 @@ def _drawn(
         yield todo[number]
 
 
-def _train_each(scenes: Iterator[SceneWork], training: SceneTraining) -> dict[str, AtmonrError]:
-    """Train scenes in turn; return the errors that concern one scene only, and the stop that ended all."""
-    failures: dict[str, AtmonrError] = {}
+def _train_each(scenes: Iterator[SceneWork], training: SceneTraining) -> dict[str, Exception]:
+    """Train scenes in turn until none is left or one ends them all; return the errors, by scene."""
+    failures: dict[str, Exception] = {}
     for scene in scenes:
         training.progress.take(scene.name)
         try:
             training(scene.name, scene.path)
         except StoppedError as error:
+            log.info("%s", error)
             return {**failures, scene.name: error}
         except LostRankError:
             raise
         except Exception as error:
-            leaving = ends_group(error, training.world)
-            if leaving or training.world.rank == 0:
+            ends = ends_group(error, training.world)
+            if training.world.rank == 0 or ends:
                 with suppress(AtmonrError):  # never hide the error that led here
                     training.run.mark_failed(scene.name, record_of(error, training.progress.row.step))
-            if leaving or not isinstance(error, AtmonrError):
-                raise
-            log.error("%s: failed: %s", scene.name, error)
+            if ends and training.world.size > 1:
+                raise  # the others of the group wait for this rank, and only its end wakes them
+            log.error("%s: failed: %s", scene.name, error, exc_info=not isinstance(error, AtmonrError))
+            if ends:
+                return {**failures, scene.name: error}
             # Anew, because the error's traceback holds everything that the scene had in the GPU's memory.
             failures[scene.name] = type(error)(str(error))
         training.progress.end(failed=scene.name in failures)
@@ -195,6 +198,8 @@ def _log_file(path: Path) -> Iterator[None]:
     """Keep this rank's log in the run folder."""
     package = logging.getLogger("atmonr")
     handler = logging.FileHandler(path, encoding="utf-8", delay=True)
+    # A full disk is told of by what has to be written; logging would add a traceback for every line.
+    handler.handleError = lambda record: None  # type: ignore[method-assign]
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     level = package.level
     package.addHandler(handler)

@@ -110,6 +110,19 @@ class Job:
         }
 
 
+def act(*acts: tuple[str, Job, dict[str, Any]], timeout_s: float = 240) -> tuple[list[Any], str]:
+    """Act out scenarios of fleet.py in one process; return their results and what the ranks said."""
+    program = str(Path(__file__).with_name("fleet.py"))
+    told = json.dumps([(name, asdict(job), arguments) for name, job, arguments in acts])
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, program, told], capture_output=True, text=True, timeout=timeout_s, env=environment
+    )
+    if done.returncode:
+        raise RuntimeError(done.stderr)
+    return json.loads(done.stdout), done.stderr
+
+
 def kill_and_resume(job: Job, kills: int, seed: int) -> int:
     """Kill the job at random moments, then let it finish; return how many kills hit.
 
@@ -132,22 +145,27 @@ def kill_and_resume(job: Job, kills: int, seed: int) -> int:
             return hits
 
 
-def main() -> int:
-    job = Job(**json.loads(sys.argv[1]))
-    if len(sys.argv) > 2:
-        print(kill_and_resume(job, kills=int(sys.argv[2]), seed=int(sys.argv[3])))
-        return 0
+def run_rank(job: Job) -> int:
+    """Be one of the ranks of a training; return the exit code."""
     try:
         with World.detect("cpu") as world:
             job.here(world)
     except AtmonrError as error:
-        print(f"rank {world.rank} {type(error).__name__}: {error}", file=sys.stderr)
+        print(f"rank {world.rank} {type(error).__name__}: {error}", file=sys.stderr, flush=True)
         return error.exit_code
     except Exception:
         # Left to the interpreter, its traceback would keep the connections until libraries are unloaded.
         traceback.print_exc()
         return 1
     return 0
+
+
+def main() -> int:
+    job = Job(**json.loads(sys.argv[1]))
+    if len(sys.argv) > 2:
+        print(kill_and_resume(job, kills=int(sys.argv[2]), seed=int(sys.argv[3])))
+        return 0
+    return run_rank(job)
 
 
 if __name__ == "__main__":

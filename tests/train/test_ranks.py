@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from job import MPIEXEC, Job
@@ -75,6 +80,7 @@ def test_scenes_are_dealt_to_ranks_and_one_outcome_is_told_by_all(job: Job, tmp_
     code, _, errors = several.elsewhere(ranks=2)
     assert code == 70
     assert errors.count("DivergedError: b: diverged at step 10") == 2
+    assert several.folder.failed("b")
     assert several.folder.done("a")
     assert several.folder.done("c")
     one = replace(job, run=str(tmp_path / "one"), ranks_per_scene=1)
@@ -93,3 +99,53 @@ def test_a_stop_of_one_scene_stops_those_trained_beside_it(job: Job, tmp_path: P
     assert "STOP at step" in errors
     assert job.folder.done("b") is None
     assert job.folder.latest("b").read_text() != "step-00000000.pt\n"
+
+
+def test_sigkill_of_one_rank_ends_mpiexec_at_once_and_the_resumed_run_is_the_same_run(
+    job: Job, tmp_path: Path, faults: Any
+) -> None:
+    undisturbed = replace(job, run=str(tmp_path / "undisturbed"))
+    assert undisturbed.elsewhere(ranks=2)[0] == 0
+    write_scene(tmp_path, "a", sleep_s=0.1)
+    process = job.start(ranks=2)
+    wait_for_metrics(job, process)
+    victim = ranks_below(process.pid)[-1]
+    os.kill(victim, signal.SIGKILL)
+    begin = time.monotonic()
+    process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert time.monotonic() - begin < 40
+    assert job.folder.done("a") is None
+    write_scene(tmp_path, "a")
+    code, _, errors = job.resumed().elsewhere(ranks=2)
+    assert code == 0, errors
+    assert job.outcome() == undisturbed.outcome()
+    faults.record(True)
+
+
+def wait_for_metrics(job: Job, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 60
+    while not job.folder.read_metrics("a"):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def ranks_below(launcher: int) -> list[int]:
+    """Return the processes of the ranks that a launcher has started, which may not be its own children."""
+    parents = {}
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it has ended meanwhile
+            parents[int(status.parent.name)] = int(status.read_text().rpartition(")")[2].split()[1])
+    below, found = {launcher}, True
+    while found:
+        found = {pid for pid, parent in parents.items() if parent in below} - below
+        below |= found
+    return sorted(pid for pid in below if "job.py" in command_of(pid) and pid != launcher)
+
+
+def command_of(pid: int) -> str:
+    """Return the program of a process, without the arguments that a launcher passes on."""
+    with suppress(OSError):
+        return " ".join(Path(f"/proc/{pid}/cmdline").read_text().split("\0")[:2])
+    return ""

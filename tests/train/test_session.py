@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -148,13 +149,27 @@ def test_a_run_that_diverges_at_once_still_leaves_a_checkpoint(job: Job, tmp_pat
         job.here()
 
 
-def test_a_damaged_checkpoint_is_passed_over_and_the_run_is_the_same_run(job: Job, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: b"damaged",
+        lambda content: content[: len(content) // 2],
+        lambda content: content[:900] + bytes([content[900] ^ 1]) + content[901:],
+    ],
+    ids=["replaced", "truncated", "flipped"],
+)
+def test_a_damaged_checkpoint_is_passed_over_and_the_run_is_the_same_run(
+    job: Job, tmp_path: Path, damage: Callable[[bytes], bytes]
+) -> None:
     write_scene(tmp_path, "a", nan_at_step=50)
     with pytest.raises(DivergedError):
         job.here()
-    job.folder.checkpoint("a", 40).write_bytes(b"damaged")
+    newest = job.folder.checkpoint("a", 40)
+    newest.write_bytes(damage(newest.read_bytes()))
     write_scene(tmp_path, "a")
     job.resumed().here()
+    assert f"{newest}: damaged checkpoint" in job.folder.log(0).read_text()
+    assert "a: starts at step 20 of 60" in job.folder.log(0).read_text()
     assert job.outcome() == reference(job)
 
 
