@@ -7,6 +7,8 @@ input" (65, 78) from "run it again" (75).
 
 from __future__ import annotations
 
+import traceback
+
 
 class AtmonrError(Exception):
     """Base of all errors raised on purpose; the command line shows its message without a traceback."""
@@ -72,3 +74,16 @@ class WorldError(AtmonrError):
     """The ranks of a distributed run do not fit together, or the requested device is absent."""
 
     exit_code = 78
+
+
+class LostRankError(WorldError):
+    """A rank of a distributed run died or cannot be reached; the same command with --resume continues."""
+
+    exit_code = 69
+
+
+def forget_locals(error: BaseException | None) -> None:
+    """Let go of the tensors and groups that the traceback of an error, kept by whoever reports it, holds."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__

@@ -12,6 +12,7 @@ from atmonr import errors
         ("GranuleError", 65),
         ("SceneError", 65),
         ("ResumeError", 65),
+        ("LostRankError", 69),
         ("DivergedError", 70),
         ("StoreError", 74),
         ("StoppedError", 75),
@@ -28,4 +29,4 @@ def test_exit_codes_are_what_job_scripts_rely_on(name: str, code: int) -> None:
 
 def test_every_error_is_listed_above() -> None:
     defined = {name for name, value in vars(errors).items() if isinstance(value, type)}
-    assert len(defined) == 11
+    assert len(defined) == 12

@@ -134,6 +134,7 @@ def _end_together(failures: list[Failure], world: World) -> None:
 
     A stop comes first: the run has to be resumed anyway, and then tells of the scenes that fail again.
     """
+    world.meet()  # scenes may take hours longer than others, which no collective waits for
     gathered = world.gather(failures if failures else [])
     # Ranks that share a scene report the same failure.
     unique = {name: error for part in gathered or [] for name, error in part}

@@ -24,6 +24,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "geo": set(),
     "launchers": set(),
     "layout": set(),
+    "liveness": set(),
+    "meeting": {"launchers", "network"},
+    "network": set(),
     "provenance": set(),
     "render": set(),
     "sensors": set(),
@@ -37,7 +40,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "evaluate": {"geo", "run"},
     "config": {"config_errors"},
     "run": {"config"},
-    "world": {"device", "launchers"},
+    "seats": {"device", "meeting", "network"},
+    "world": {"device", "launchers", "liveness", "meeting", "seats"},
 }
 FREE = {"cli", "__main__", "demo", "bench"}  # they put everything together
 EVERYBODY = {"errors", "atomic", ""}  # "" is atmonr itself: its version
