@@ -7,6 +7,8 @@ input" (65, 78) from "run it again" (75).
 
 from __future__ import annotations
 
+import traceback
+
 
 class AtmonrError(Exception):
     """Base of all errors raised on purpose; the command line shows its message without a traceback.
@@ -81,6 +83,17 @@ class WorldError(AtmonrError):
 
 
 class LostRankError(WorldError):
-    """Another rank has died or left with an error; what is saved can be continued with --resume."""
+    """Another rank has died or cannot be reached; what is saved can be continued with --resume."""
 
     exit_code = 75
+
+
+class PeerFailedError(LostRankError):
+    """Another rank has ended with an error of its own, whose exit code this one takes over."""
+
+
+def forget_locals(error: BaseException | None) -> None:
+    """Let go of the tensors and groups that the traceback of an error, kept by whoever reports it, holds."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__

@@ -14,15 +14,15 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from atmonr.atomic import atomic_file, atomic_folder
+from atmonr.atomic import atomic_folder
 from atmonr.config import Config, load
 from atmonr.errors import ConfigError, ResumeError, StoreError, UsageError
+from atmonr.json_file import read_json, store_errors, write_json, write_text
 
 
 @dataclass(frozen=True)
@@ -60,14 +60,14 @@ class Run:
             raise UsageError(f"{path}: run folder exists; continue it with --resume or choose another folder")
         with atomic_folder(path) as folder:
             new = cls(folder)
-            _write(new.path / "run.toml", config.toml())
-            _write_json(new.path / "provenance.json", provenance)
+            write_text(new.path / "run.toml", config.toml())
+            write_json(new.path / "provenance.json", provenance)
             new.log(0).parent.mkdir()
             for name, info in scene_infos.items():
                 _refuse_bad_name(name)
                 new.checkpoints(name).mkdir(parents=True)
                 new.pictures(name).mkdir()
-                _write_json(new.scene_folder(name) / "scene.json", info)
+                write_json(new.scene_folder(name) / "scene.json", info)
         return cls(Path(path))
 
     @classmethod
@@ -97,7 +97,7 @@ class Run:
         # What a killed process left half written under temporary names.
         for leftover in run.path.rglob(".*.tmp*"):
             leftover.unlink(missing_ok=True)
-        _write(run.path / "run.toml", config.toml())
+        write_text(run.path / "run.toml", config.toml())
         return run
 
     @property
@@ -115,7 +115,7 @@ class Run:
     @property
     def provenance(self) -> dict[str, Any]:
         """Code version, command and time that made the run."""
-        return _read_json(self.path / "provenance.json")
+        return read_json(self.path / "provenance.json")
 
     @property
     def scene_names(self) -> list[str]:
@@ -130,7 +130,7 @@ class Run:
         """
         if scene not in self.scene_names:
             raise ResumeError(f"{self.path}: has no scene '{scene}'; it has: {', '.join(self.scene_names)}")
-        return _read_json(self.scene_folder(scene) / "scene.json")
+        return read_json(self.scene_folder(scene) / "scene.json")
 
     def scene_folder(self, scene: str) -> Path:
         """Folder of one scene."""
@@ -202,7 +202,7 @@ class Run:
             StoreError: If it cannot be written.
         """
         line = json.dumps({key: _finite(value) for key, value in record.items()}, allow_nan=False) + "\n"
-        with _store_errors(self.metrics(scene)), open(self.metrics(scene), "a", encoding="utf-8") as stream:
+        with store_errors(self.metrics(scene)), open(self.metrics(scene), "a", encoding="utf-8") as stream:
             stream.write(line)
 
     def read_metrics(self, scene: str) -> list[dict[str, Any]]:
@@ -214,7 +214,7 @@ class Run:
         path = self.metrics(scene)
         if not path.exists():
             return []
-        with _store_errors(path):
+        with store_errors(path):
             # What follows the last line end is empty or torn.
             lines = path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
         try:
@@ -225,27 +225,27 @@ class Run:
     def truncate_metrics(self, scene: str, step: int) -> None:
         """Drop records of steps after `step` (which a resumed run repeats) and a torn last line."""
         kept = [record for record in self.read_metrics(scene) if record.get("step", 0) <= step]
-        _write(self.metrics(scene), "".join(json.dumps(record) + "\n" for record in kept))
+        write_text(self.metrics(scene), "".join(json.dumps(record) + "\n" for record in kept))
 
     def mark_done(self, scene: str, record: Mapping[str, Any]) -> None:
         """Record that a scene's training is complete; an earlier failure is then past."""
-        _write_json(self.scene_folder(scene) / "done.json", record)
-        with _store_errors(self._failed(scene)):
+        write_json(self.scene_folder(scene) / "done.json", record)
+        with store_errors(self._failed(scene)):
             self._failed(scene).unlink(missing_ok=True)
 
     def done(self, scene: str) -> dict[str, Any] | None:
         """Return what `mark_done` recorded; None while training is not complete."""
         path = self.scene_folder(scene) / "done.json"
-        return _read_json(path) if path.exists() else None
+        return read_json(path) if path.exists() else None
 
     def mark_failed(self, scene: str, record: Mapping[str, Any]) -> None:
         """Record why a scene's training failed."""
-        _write_json(self._failed(scene), record)
+        write_json(self._failed(scene), record)
 
     def failed(self, scene: str) -> dict[str, Any] | None:
         """Return what `mark_failed` recorded last; None if nothing failed or training is complete since."""
         path = self._failed(scene)
-        return _read_json(path) if path.exists() else None
+        return read_json(path) if path.exists() else None
 
     def _failed(self, scene: str) -> Path:
         return self.scene_folder(scene) / "failed.json"
@@ -277,29 +277,3 @@ def _refuse_bad_name(name: str) -> None:
 
 def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _write(path: Path, text: str) -> None:
-    with atomic_file(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
-def _write_json(path: Path, data: Mapping[str, Any]) -> None:
-    _write(path, json.dumps(data, indent=2) + "\n")
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    with _store_errors(path):
-        text = path.read_text(encoding="utf-8")
-    try:
-        return dict(json.loads(text))
-    except (ValueError, TypeError) as error:
-        raise ResumeError(f"{path}: expected a JSON object: {error}") from error
-
-
-@contextmanager
-def _store_errors(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise StoreError(f"{path}: {error.strerror or error}") from error

@@ -8,28 +8,27 @@ small objects travel through torch.distributed (NCCL between GPUs, gloo otherwis
 from __future__ import annotations
 
 import importlib.util
-import socket
-import time
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from atmonr import launchers
-from atmonr.device import DeviceKind, choose_device, device_id
-from atmonr.errors import AtmonrError, LostRankError, WorldError
+from atmonr import launchers, meeting
+from atmonr.device import DeviceKind, choose_device
+from atmonr.errors import AtmonrError, LostRankError, PeerFailedError, WorldError, forget_locals
+from atmonr.liveness import Presence, lost_rank
+from atmonr.seats import Seat, backend, refuse_conflicts, take_seats
 
 if TYPE_CHECKING:
     import torch
     from torch.distributed import ProcessGroup, Store
 
-# Groups that work on different scenes meet only at the end, so one may wait for another's whole training.
-# A rank that has died is noticed at once all the same: its connections close.
-_PATIENCE = timedelta(hours=12)
-_MEANWHILE_S = 0.2
-_FAILED = "failed"  # where a failing rank leaves its number and exit code for the others
+# How long a rank may be at work alone, evaluating or saving, while its group waits in a collective. That one
+# died is noticed at once as a rule, because its connections close; that a machine vanished, after this.
+PATIENCE = timedelta(minutes=30)
 
 
 @dataclass(frozen=True)
@@ -42,6 +41,7 @@ class World:
         local_rank: Position among the processes on this machine.
         device: Where this rank computes.
         backend: What the tensors of a group travel through, "nccl" or "gloo"; None for a single process.
+        seats: Where each rank of the whole world is, in order; empty for a single process.
     """
 
     rank: int
@@ -49,25 +49,50 @@ class World:
     local_rank: int
     device: torch.device
     backend: str | None = None
-    _group: ProcessGroup | None = None
+    seats: tuple[Seat, ...] = ()
+    # torch keeps a group alive until it is destroyed. A hold of our own could outlast that, and the group's
+    # threads with it: at the end of the process they would find its libraries gone, and abort.
+    _group: weakref.ref[ProcessGroup] | None = None
     _store: Store | None = None
+    _presence: Presence | None = None
     _numbers: Counter[str] = field(default_factory=Counter)  # given out so far where there is no store
     _notes: dict[str, str] = field(default_factory=dict)  # posted where there is no store
 
     @classmethod
-    def detect(cls, device: DeviceKind = "auto") -> World:
+    def detect(cls, device: DeviceKind = "auto", *, share_gpu: bool = False) -> World:
         """Join the ranks started by whatever launcher started this process.
+
+        Args:
+            device: Where to compute.
+            share_gpu: Let several ranks compute on one GPU.
+
+        Raises:
+            WorldError: If the ranks do not find each other, a device is absent, or ranks would share a GPU.
+        """
+        world = cls.join(device)
+        try:
+            refuse_conflicts(world.seats, share_gpu=share_gpu)
+        except WorldError as error:
+            world._fail(error)
+            raise
+        return world
+
+    @classmethod
+    def join(cls, device: DeviceKind = "auto") -> World:
+        """Like `detect`, but without judging what the ranks have.
 
         Raises:
             WorldError: If the ranks do not find each other, or a device is absent.
         """
-        launch = launchers.detect()
+        # MPI that is not installed is not needed where Slurm's own variables are.
+        launch = launchers.detect(mpi=importlib.util.find_spec("mpi4py") is not None) or launchers.detect()
         if launch is None:
             return cls.single(device)
-        # Slurm does not say whether its tasks also form an MPI job; MPI is better where it is installed,
-        # because ranks that meet through it need no port agreed beforehand.
-        uses_mpi = launch.mpi or (launch.name == "Slurm" and importlib.util.find_spec("mpi4py") is not None)
-        return cls.mpi(device) if uses_mpi else cls.env(device)
+        try:
+            met = meeting.through_mpi() if launch.mpi else meeting.through_variables(launch)
+            return cls.single(device) if met is None else cls._among(met, device)
+        except RuntimeError as error:
+            raise WorldError(f"rank {launch.rank}: cannot meet the other ranks: {error}") from error
 
     @classmethod
     def single(cls, device: DeviceKind = "auto") -> World:
@@ -75,57 +100,27 @@ class World:
         return cls(rank=0, size=1, local_rank=0, device=choose_device(device, 0))
 
     @classmethod
-    def env(cls, device: DeviceKind = "auto") -> World:
-        """Join by the variables that torchrun or Slurm sets.
-
-        Raises:
-            WorldError: If there are none, or the ranks do not find each other.
-        """
+    def _among(cls, met: meeting.Meeting, kind: DeviceKind) -> World:
+        """Form the process group once every rank has a device."""
         import torch.distributed as dist
 
-        launch = launchers.detect()
-        if launch is None or launch.size is None:
-            raise WorldError("no rank variables; start with torchrun, srun or mpiexec")
-        address = launchers.meeting_point(launch)
-        with _meeting(launch.rank):
-            store, _, _ = next(dist.rendezvous(f"tcp://{address}", launch.rank, launch.size))
-        return _join(store, launch.rank, launch.size, launch.local_rank, device)
+        # It takes the default group of the moment as the default of its functions, and torch imports it in an
+        # optimizer's first step. Imported now, it finds none, and cannot keep one alive.
+        import torch.distributed.nn.functional  # noqa: F401
 
-    @classmethod
-    def mpi(cls, device: DeviceKind = "auto") -> World:
-        """Join the ranks of an MPI job.
-
-        Rank 0 opens its port first and then tells the others which one the system gave it: a port chosen
-        beforehand may be taken by another job on the same machine.
-
-        Raises:
-            WorldError: If MPI is not installed, or sees another number of ranks than the launcher started.
-        """
-        try:
-            from mpi4py import MPI
-        except (ImportError, RuntimeError) as error:
-            raise WorldError(
-                f"started as an MPI job, but MPI cannot be loaded ({error}); pip install 'atmonr[mpi]'"
-            ) from error
-        import torch.distributed as dist
-
-        comm = MPI.COMM_WORLD
-        rank, size = comm.Get_rank(), comm.Get_size()
-        _refuse_singletons(size)
-        machine = comm.Split_type(MPI.COMM_TYPE_SHARED)
-        local_rank, one_machine = machine.Get_rank(), machine.Get_size() == size
-        machine.Free()
-        if size == 1:
-            return cls.single(device)
-        store: dist.TCPStore | None = None
-        with _meeting(rank):
-            if rank == 0:
-                # It listens on every interface; the name is only the one by which rank 0 itself connects.
-                store = dist.TCPStore("localhost", 0, size, is_master=True, wait_for_workers=False)
-            host = "localhost" if one_machine else socket.gethostname()
-            host, port = comm.bcast((host, store.port) if store else None)
-            store = store or dist.TCPStore(host, port, size, is_master=False)
-        return _join(store, rank, size, local_rank, device)
+        device, seats = take_seats(met, kind)
+        presence = Presence(met.store, met.rank, met.size)
+        dist.init_process_group("gloo", store=met.store, rank=met.rank, world_size=met.size, timeout=PATIENCE)
+        return cls(
+            rank=met.rank,
+            size=met.size,
+            local_rank=met.local_rank,
+            device=device,
+            backend=backend(seats),
+            seats=seats,
+            _store=met.store,
+            _presence=presence,
+        )
 
     def split(self, ranks: Sequence[int]) -> World:
         """Return the world of some of the ranks; every one of them must call this with the same list.
@@ -138,14 +133,17 @@ class World:
             return replace(self, rank=0, size=1, backend=None, _group=None)
         import torch.distributed as dist
 
+        own = self._own_group
+        members = [dist.get_global_rank(own, rank) if own else rank for rank in ranks]
         with self._together():
             # Only the members take part, so that groups need not be made in the same order everywhere.
             group = dist.new_group(
-                list(ranks),
+                members,
                 backend="cpu:gloo,cuda:nccl" if self.backend == "nccl" else "gloo",
                 use_local_synchronization=True,
+                timeout=PATIENCE,
             )
-        return replace(self, rank=index, size=len(ranks), _group=group)
+        return replace(self, rank=index, size=len(ranks), _group=weakref.ref(group))
 
     def all_reduce_sum_(self, tensor: torch.Tensor) -> torch.Tensor:
         """Replace `tensor`, in place and on every rank, by its sum over the ranks, in its own precision."""
@@ -153,7 +151,7 @@ class World:
             import torch.distributed as dist
 
             with self._together():
-                dist.all_reduce(tensor, group=self._group)
+                dist.all_reduce(tensor, group=self._own_group)
         return tensor
 
     def exchange_(self, outgoing: torch.Tensor, sent: Sequence[int], received: Sequence[int]) -> torch.Tensor:
@@ -174,7 +172,7 @@ class World:
 
         incoming = outgoing.new_empty((sum(received), *outgoing.shape[1:]))
         with self._together():
-            dist.all_to_all_single(incoming, outgoing, list(received), list(sent), group=self._group)
+            dist.all_to_all_single(incoming, outgoing, list(received), list(sent), group=self._own_group)
         return incoming
 
     def any(self, flag: bool) -> bool:
@@ -189,38 +187,6 @@ class World:
         """Wait until every rank has come here."""
         self.any(False)
 
-    def meet(self, meanwhile: Callable[[], None]) -> None:
-        """Wait until every rank has come here, and call `meanwhile` a few times a second until then.
-
-        In a barrier Python would not get to see signals.
-        """
-        if self.size == 1:
-            return
-        import torch
-        import torch.distributed as dist
-
-        with self._together():
-            waiting = dist.all_reduce(torch.zeros(()), group=self._group, async_op=True)
-            while not waiting.is_completed():
-                meanwhile()
-                time.sleep(_MEANWHILE_S)
-            waiting.wait()
-
-    def post(self, name: str, text: str) -> None:
-        """Leave a note for every rank of the whole world, in place of an earlier one of that name."""
-        if self._store is None:
-            self._notes[name] = text
-            return
-        with self._together():
-            self._store.set(name, text)
-
-    def posted(self, names: Sequence[str]) -> list[str]:
-        """Return notes, every one of which must have been posted before; waits for nobody."""
-        if self._store is None:
-            return [self._notes[name] for name in names]
-        with self._together():
-            return [note.decode() for note in self._store.multi_get(list(names))]
-
     def broadcast_object(self, value: Any) -> Any:
         """Return rank 0's `value` on every rank."""
         if self.size == 1:
@@ -229,19 +195,8 @@ class World:
 
         values = [value]
         with self._together():
-            dist.broadcast_object_list(values, group=self._group, group_src=0)
+            dist.broadcast_object_list(values, group=self._own_group, group_src=0)
         return values[0]
-
-    def gather(self, value: Any) -> list[Any] | None:
-        """Return every rank's `value` in order of rank, on rank 0; None on the others."""
-        if self.size == 1:
-            return [value]
-        import torch.distributed as dist
-
-        values = [None] * self.size if self.rank == 0 else None
-        with self._together():
-            dist.gather_object(value, values, group=self._group, group_dst=0)
-        return values
 
     def gather_all(self, value: Any) -> list[Any]:
         """Return every rank's `value` in order of rank, on every rank."""
@@ -251,7 +206,7 @@ class World:
 
         values = [None] * self.size
         with self._together():
-            dist.all_gather_object(values, value, group=self._group)
+            dist.all_gather_object(values, value, group=self._own_group)
         return values
 
     def next_number(self, name: str) -> int:
@@ -268,9 +223,41 @@ class World:
         with self._together():
             return self._store.add(f"number {name}", 1) - 1
 
+    def meet(self, meanwhile: Callable[[], None] = lambda: None) -> None:
+        """Wait until every rank of the whole world has come here, however long the others are at work.
+
+        Collectives give up after `PATIENCE`: before one of the whole world, ranks that worked apart meet.
+
+        Args:
+            meanwhile: Called now and then until all are here.
+
+        Raises:
+            LostRankError: If another rank has failed or is gone.
+        """
+        if self._presence is not None:
+            with self._together():
+                self._presence.meet(meanwhile)
+
+    def post(self, name: str, text: str) -> None:
+        """Leave a note for every rank of the whole world, in place of an earlier one of that name."""
+        if self._store is None:
+            self._notes[name] = text
+            return
+        with self._together():
+            self._store.set(name, text)
+
+    def posted(self, names: Sequence[str]) -> list[str]:
+        """Return notes, every one of which must have been posted before; waits for nobody."""
+        if self._store is None:
+            return [self._notes[name] for name in names]
+        with self._together():
+            return [note.decode() for note in self._store.multi_get(list(names))]
+
     def close(self) -> None:
         """Wait for the other ranks and leave; called on the whole world, it ends its splits too."""
-        if self.size > 1:
+        if self._presence is not None:
+            self.meet()
+            self._presence.end()  # while rank 0 still serves the store
             self.barrier()
             _leave()
 
@@ -280,21 +267,23 @@ class World:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if error is None:
             self.close()
-        elif self.size > 1:
-            self._abandon(error)
+            return
+        self._fail(error)
+        forget_locals(error)
 
-    def _abandon(self, error: BaseException) -> None:
+    def _fail(self, error: BaseException) -> None:
         """Leave while others may be waiting: closed connections wake them, and a note tells them why."""
-        code = error.exit_code if isinstance(error, AtmonrError) else 1
-        with suppress(RuntimeError):  # the store is gone with the rank that held it
-            self._noticeboard.set(_FAILED, f"{self.rank} {code}")
-        _leave()
+        if self._presence is not None:
+            self._presence.leave_note(error.exit_code if isinstance(error, AtmonrError) else 1)
+            self._presence.end()
+            _leave()
+            if isinstance(error, PeerFailedError) or not isinstance(error, LostRankError):
+                self._presence.let_others_read()
 
     @property
-    def _noticeboard(self) -> Store:
-        if self._store is None:
-            raise WorldError("this process works on its own; there is no other rank to meet")
-        return self._store
+    def _own_group(self) -> ProcessGroup | None:
+        """The group of a split; None for the whole world's."""
+        return None if self._group is None else self._group()
 
     @contextmanager
     def _together(self) -> Iterator[None]:
@@ -302,55 +291,7 @@ class World:
         try:
             yield
         except RuntimeError as error:
-            lost = LostRankError(f"rank {self.rank}: lost contact with the other ranks: {error}")
-            with suppress(RuntimeError):
-                if self._noticeboard.check([_FAILED]):
-                    rank, code = self._noticeboard.get(_FAILED).decode().split()
-                    lost = LostRankError(
-                        f"rank {self.rank}: stopped because rank {rank} did; see its message"
-                    )
-                    # Launchers combine the codes of all ranks, so they must agree to be understood.
-                    lost.exit_code = int(code)
-            raise lost from error
-
-
-def _join(store: Store, rank: int, size: int, local_rank: int, kind: DeviceKind) -> World:
-    """Form the process group once every rank has a device."""
-    import torch.distributed as dist
-
-    with _meeting(rank):
-        try:
-            device = choose_device(kind, local_rank)
-        except WorldError:
-            store.set(f"device {rank}", "none")
-            raise
-        store.set(f"device {rank}", device_id(device) or f"cpu {rank}")
-        devices = [store.get(f"device {other}").decode() for other in range(size)]
-        if "none" in devices:
-            raise WorldError(f"rank {rank}: rank {devices.index('none')} has no device; see its message")
-        dist.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=_PATIENCE)
-    # NCCL refuses two ranks on one GPU; gloo carries their tensors through the host.
-    distinct = len(set(devices)) == size
-    backend = "nccl" if device.type == "cuda" and distinct and dist.is_nccl_available() else "gloo"
-    return World(rank, size, local_rank, device, backend, _store=store)
-
-
-@contextmanager
-def _meeting(rank: int) -> Iterator[None]:
-    try:
-        yield
-    except RuntimeError as error:
-        raise WorldError(f"rank {rank}: cannot meet the other ranks: {error}") from error
-
-
-def _refuse_singletons(mpi_size: int) -> None:
-    """Refuse to be one of many processes that each believe to be alone, started by another MPI's launcher."""
-    launch = launchers.detect()
-    if launch is not None and launch.size not in (None, mpi_size):
-        raise WorldError(
-            f"{launch.name} started {launch.size} processes but MPI sees {mpi_size}, as if they were alone; "
-            "use the mpiexec beside this Python, or srun --mpi=pmi2 (MPICH) or --mpi=pmix (Open MPI)"
-        )
+            raise lost_rank(error, self.rank, self._presence) from error
 
 
 def _leave() -> None:

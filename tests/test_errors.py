@@ -13,6 +13,7 @@ from atmonr import errors
         ("SceneError", 65),
         ("ResumeError", 65),
         ("DivergedError", 70),
+        ("PeerFailedError", 75),
         ("StoreError", 74),
         ("StoppedError", 75),
         ("GpuMemoryError", 76),
@@ -29,4 +30,4 @@ def test_exit_codes_are_what_job_scripts_rely_on(name: str, code: int) -> None:
 
 def test_every_error_is_listed_above() -> None:
     defined = {name for name, value in vars(errors).items() if isinstance(value, type)}
-    assert len(defined) == 12
+    assert len(defined) == 13

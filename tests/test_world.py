@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from atmonr import launchers, meeting
 from atmonr.device import choose_device
 from atmonr.errors import WorldError
 from atmonr.world import World
@@ -31,12 +32,12 @@ TALK = textwrap.dedent(
         check(world.all_reduce_sum_(torch.tensor([world.rank + 1.0, 1.0])).tolist(), [3.0, 2.0])
         check([world.any(False), world.any(world.rank == 1)], [False, True])
         check(world.broadcast_object({"rank": world.rank}), {"rank": 0})
-        check(world.gather(world.rank), [0, 1] if world.rank == 0 else None)
+        check(world.gather_all(world.rank), [0, 1])
         pair = world.split([0, 1])
         check((pair.rank, pair.size), (world.rank, 2))
         check(pair.all_reduce_sum_(torch.ones(1)).item(), 2.0)
         alone = world.split([world.rank])
-        check((alone.rank, alone.size, alone.gather(7)), (0, 1, [7]))
+        check((alone.rank, alone.size, alone.gather_all(7)), (0, 1, [7]))
         world.barrier()
     """
 )
@@ -63,6 +64,8 @@ TRADE = textwrap.dedent(
         check(world.gather_all(world.rank**2), [0, 1, 4])
         group = world.split([0, 2] if world.rank != 1 else [1])
         if group.size == 2:
+            again = group.split([0, 1])
+            check((again.rank, again.gather_all(world.rank)), (group.rank, [0, 2]))
             parts = torch.tensor([10 * group.rank, 10 * group.rank + 1])
             check(group.exchange_(parts, [1, 1], [1, 1]).tolist(), [group.rank, 10 + group.rank])
         numbers = [(group if turn % 2 else world).next_number("scene") for turn in range(20)]
@@ -96,7 +99,7 @@ def test_one_process_needs_no_group() -> None:
         assert world.all_reduce_sum_(torch.ones(2)).tolist() == [1.0, 1.0]
         assert world.any(True) and not world.any(False)
         assert world.broadcast_object("x") == "x"
-        assert world.gather("x") == ["x"]
+        assert world.gather_all("x") == ["x"]
         assert world.gather_all("x") == ["x"]
         assert world.split([0]).size == 1
         assert [world.next_number("a"), world.next_number("b"), world.split([0]).next_number("a")] == [
@@ -143,17 +146,18 @@ def test_two_torchrun_ranks_talk() -> None:
 
 
 @pytest.mark.slow
-def test_two_slurm_tasks_without_mpi_meet_by_the_job_number() -> None:
+def test_two_slurm_tasks_without_mpi_meet_where_another_job_holds_the_first_port() -> None:
     slurm = {
         "SLURM_STEP_ID": "0",
         "SLURM_STEP_NUM_TASKS": "2",
         "SLURM_STEP_NODELIST": "localhost",
         "SLURM_JOB_ID": str(os.getpid()),
     }
-    script = TALK.replace("World.detect", "World.env")
+    _, ports, _ = launchers.slurm_meeting_points(slurm)
+    meeting.open_store(ports[:1], "another job", 1)
     environments = [{**os.environ, **slurm, "SLURM_PROCID": rank, "SLURM_LOCALID": rank} for rank in "01"]
     tasks = [
-        subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE, text=True, env=environment)
+        subprocess.Popen([sys.executable, "-c", TALK], stderr=subprocess.PIPE, text=True, env=environment)
         for environment in environments
     ]
     messages = [task.communicate(timeout=120)[1] for task in tasks]
@@ -175,11 +179,6 @@ def test_silent_singletons_are_refused(python: Launch) -> None:
     assert "Open MPI started 2 processes but MPI sees 1" in done.stdout, done.stderr
 
 
-def test_the_environment_must_name_a_launcher() -> None:
-    with pytest.raises(WorldError, match="start with torchrun, srun or mpiexec"):
-        World.env("cpu")
-
-
 def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert choose_device("auto", 0) == torch.device("cpu")
@@ -187,11 +186,21 @@ def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
         choose_device("cuda", 0)
 
 
-def test_ranks_share_gpus_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("visible", "expected"),
+    [
+        (2, [0, 1, 0]),
+        # What tasks see under `srun --gpus-per-task=1`: one GPU each, which every task calls the first.
+        (1, [0, 0, 0]),
+    ],
+)
+def test_each_rank_takes_the_gpu_of_its_turn(
+    monkeypatch: pytest.MonkeyPatch, visible: int, expected: list[int]
+) -> None:
     made_current: list[torch.device] = []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: visible)
     monkeypatch.setattr(torch.cuda, "set_device", made_current.append)
     chosen = [choose_device("auto", local_rank) for local_rank in range(3)]
-    assert [device.index for device in chosen] == [0, 1, 0]
+    assert [device.index for device in chosen] == expected
     assert made_current == chosen

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from atmonr.cli.options import BoxOption, QuietOption
+from atmonr.cli.options import BoxOption, QuietOption, ShareGpuOption
 from atmonr.device import DeviceKind
 
 
@@ -27,13 +27,14 @@ def extract(
     bbox: BoxOption = None,
     scene: Annotated[str | None, typer.Option(help="Which scene, if the run has several.")] = None,
     device: Annotated[DeviceKind, typer.Option(help="Where to compute.")] = "auto",
+    share_gpu: ShareGpuOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Sample a trained field on a grid, each rank its share of the shards."""
     from atmonr.extract.session import extract as extract_field
     from atmonr.world import World
 
-    with World.detect(device) as world:
+    with World.detect(device, share_gpu=share_gpu) as world:
         extract_field(
             run,
             out,

@@ -13,3 +13,6 @@ BoxOption = Annotated[
     typer.Option("--bbox", metavar="W S E N", help="Keep this box [degrees]; W > E crosses the dateline."),
 ]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
+ShareGpuOption = Annotated[
+    bool, typer.Option("--share-gpu", help="Let several ranks take turns on one GPU; as a rule a mistake.")
+]

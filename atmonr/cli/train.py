@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from atmonr.cli.options import QuietOption
+from atmonr.cli.options import QuietOption, ShareGpuOption
 
 
 def train(
@@ -23,6 +23,7 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the run from its newest checkpoint.")
     ] = False,
+    share_gpu: ShareGpuOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Learn the clouds of scenes. Start it with mpiexec, srun or torchrun to use several ranks."""
@@ -34,5 +35,5 @@ def train(
     from atmonr.train.session import train as train_scenes
     from atmonr.world import World
 
-    with World.detect(settings.train.device) as world:
+    with World.detect(settings.train.device, share_gpu=share_gpu) as world:
         train_scenes(settings, scenes, run, recipe=RECIPE, resume=resume, world=world, quiet=quiet)

@@ -34,9 +34,7 @@ def on_every_rank(world: World, work: Callable[[], T]) -> T:
         AtmonrError: This rank's own error, or else that of the first rank that failed.
     """
     result, error = _attempt(work)
-    failures = world.gather(_portable(error, world)) or []
-    shared = world.broadcast_object(next((failure for failure in failures if failure), None))
-    _raise_first(error, shared)
+    _raise_first(error, *world.gather_all(_portable(error, world)))
     return result  # type: ignore[return-value]  # None only with an error, which has been raised
 
 

@@ -50,7 +50,7 @@ def told_by_all(failures: Mapping[str, Exception], world: World) -> None:
         world: All ranks.
     """
     portable = {name: _portable(error, world) for name, error in failures.items()}
-    unique = {name: error for part in world.gather(portable) or [] for name, error in part.items()}
+    unique = {name: error for part in world.gather_all(portable) for name, error in part.items()}
     # By name, because which group had which scene differs from session to session.
     names = sorted(unique, key=lambda name: (not isinstance(unique[name], StoppedError), name))
     first = unique[names[0]] if names else None
@@ -58,7 +58,6 @@ def told_by_all(failures: Mapping[str, Exception], world: World) -> None:
         code = first.exit_code
         first = type(first)("; ".join(str(unique[name]) for name in names))
         first.exit_code = code
-    first = world.broadcast_object(first)
     for error in failures.values():
         if not isinstance(error, AtmonrError):
             raise error

@@ -22,8 +22,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "doctor": set(),
     "errors": set(),
     "geo": set(),
+    "json_file": set(),
     "launchers": set(),
     "layout": set(),
+    "liveness": set(),
+    "meeting": {"launchers", "network"},
+    "network": set(),
     "provenance": set(),
     "render": set(),
     "sensors": set(),
@@ -37,10 +41,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "evaluate": {"geo", "run"},
     "config": {"config_errors"},
     "run": {"config"},
-    "world": {"device", "launchers"},
+    "seats": {"device", "meeting", "network"},
+    "world": {"device", "launchers", "liveness", "meeting", "seats"},
 }
 FREE = {"cli", "__main__", "demo", "bench"}  # they put everything together
-EVERYBODY = {"errors", "atomic", ""}  # "" is atmonr itself: its version
+EVERYBODY = {"errors", "atomic", "json_file", ""}  # "" is atmonr itself: its version
 LAUNCH_MAY_IMPORT: dict[str, set[str]] = {"config", "run", "errors", ""}
 
 FOREIGN = {"store": {"torch"}, "sensors": {"torch"}, "evaluate": {"torch"}}

@@ -25,7 +25,7 @@ class Seat:
         self.sent = value
         return value if self.rank == 0 else self.received
 
-    def gather(self, value: Any) -> list[Any] | None:
+    def gather_all(self, value: Any) -> list[Any]:
         self.sent = value
         return [value, *self.gathered] if self.gathered is not None else None
 
