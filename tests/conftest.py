@@ -12,6 +12,11 @@ import pytest
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 
+# Tests are no package that could be imported.
+sys.path.insert(0, str(CHECKOUT / "tests"))
+
+from faults import faults, pytest_terminal_summary  # noqa: E402, F401
+
 Launch = Callable[..., subprocess.CompletedProcess[str]]
 
 
