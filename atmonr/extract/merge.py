@@ -49,19 +49,35 @@ def merge(parts: Sequence[Path], out: Path) -> Path:
 
 
 def _refuse_holes(parts: Parts) -> None:
+    """Refuse an extraction that is not the whole of its grid, or more than that."""
     missing = [shard.name for shard in parts.missing()]
     if missing:
-        named = ", ".join(missing[:_NAMED]) + (", ..." if len(missing) > _NAMED else "")
         raise SceneError(
-            f"{parts.path}: {len(missing)} of {len(parts.shards)} shards are missing ({named}); "
+            f"{parts.path}: {len(missing)} of {len(parts.shards)} shards are missing ({_named(missing)}); "
             "run the same atmonr extract again to complete it"
+        )
+    strangers = parts.strangers()
+    if strangers:
+        raise SceneError(
+            f"{parts.path}/receipts: {_named(strangers)}: of no shard of this grid; expected the receipts of "
+            "one extraction; remove those that do not belong here"
         )
 
 
+def _named(names: Sequence[str]) -> str:
+    return ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
+
+
 def _copy(parts: Parts, variable: netCDF4.Variable) -> None:
+    """Copy every shard, a few rows at a time, so that memory holds one compressed shard and little more."""
+    step = parts.grid.chunk_shape[1]
     for shard in parts.shards:
-        parts.verify(shard)
-        values = parts.read(shard)
-        # An extinction shared by all bands has no band dimension in the file.
-        where = shard.slices if variable.ndim == 3 else (slice(None), *shard.slices)
-        variable[where] = values[0] if variable.ndim == 3 else values
+        array = parts.load(shard)
+        levels, rows, columns = shard.slices
+        for row in range(rows.start, rows.stop, step):
+            where = (levels, slice(row, min(row + step, rows.stop)), columns)
+            # An extinction shared by all bands has no band dimension in the file.
+            if variable.ndim == 3:
+                variable[where] = array[(0, *where)]
+            else:
+                variable[(slice(None), *where)] = array[(slice(None), *where)]

@@ -112,6 +112,11 @@ def test_bands_without_wavelengths_are_refused(make_grid, known_field, source, t
         merge([parts.path], tmp_path / "extract.nc")
 
 
+def receipt_of(parts: Parts, name: str):
+    (receipt,) = (parts.path / "receipts").glob(f"{name}.*.json")
+    return receipt
+
+
 def refused(parts: Parts, message: str) -> None:
     out = parts.path.parent / "extract.nc"
     with pytest.raises(SceneError, match=message):
@@ -121,7 +126,7 @@ def refused(parts: Parts, message: str) -> None:
 
 def test_holes_are_refused_and_named(finished):
     for name in ("0-0-2", "0-1-1"):
-        (finished.path / "receipts" / f"{name}.json").unlink()
+        receipt_of(finished, name).unlink()
     refused(finished, r"2 of 9 shards are missing \(0-0-2, 0-1-1\)")
 
 
@@ -139,7 +144,7 @@ def test_a_flipped_byte_is_refused_and_leaves_nothing(finished):
 
 
 def test_a_receipt_of_another_extraction_is_refused(finished):
-    path = finished.path / "receipts/0-1-0.json"
+    path = receipt_of(finished, "0-1-0")
     receipt = json.loads(path.read_text())
     path.write_text(json.dumps({**receipt, "source": {**receipt["source"], "scene_id": "another"}}))
     refused(finished, "of another extraction")
