@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import importlib.util
 import socket
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +49,7 @@ class World:
     backend: str | None = None
     _group: ProcessGroup | None = None
     _store: Store | None = None
+    _numbers: Counter[str] = field(default_factory=Counter)  # given out so far where there is no store
 
     @classmethod
     def detect(cls, device: DeviceKind = "auto") -> World:
@@ -143,13 +145,34 @@ class World:
         return replace(self, rank=index, size=len(ranks), _group=group)
 
     def all_reduce_sum_(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Replace `tensor`, in place and on every rank, by its sum over the ranks."""
+        """Replace `tensor`, in place and on every rank, by its sum over the ranks, in its own precision."""
         if self.size > 1:
             import torch.distributed as dist
 
             with self._together():
                 dist.all_reduce(tensor, group=self._group)
         return tensor
+
+    def exchange_(self, outgoing: torch.Tensor, sent: Sequence[int], received: Sequence[int]) -> torch.Tensor:
+        """Send every rank its part of a tensor and return the parts that the ranks sent to this one.
+
+        Args:
+            outgoing: [sum(sent), ...], contiguous; the parts for rank 0, 1, … one after another.
+            sent: Rows for each rank; may be 0.
+            received: Rows from each rank, as known beforehand on both sides.
+
+        Returns:
+            [sum(received), ...], the parts from rank 0, 1, … one after another. A single process gets what it
+            sent, as it is.
+        """
+        if self.size == 1:
+            return outgoing
+        import torch.distributed as dist
+
+        incoming = outgoing.new_empty((sum(received), *outgoing.shape[1:]))
+        with self._together():
+            dist.all_to_all_single(incoming, outgoing, list(received), list(sent), group=self._group)
+        return incoming
 
     def any(self, flag: bool) -> bool:
         """Return True on every rank if `flag` is True on at least one."""
@@ -184,6 +207,31 @@ class World:
         with self._together():
             dist.gather_object(value, values, group=self._group, group_dst=0)
         return values
+
+    def gather_all(self, value: Any) -> list[Any]:
+        """Return every rank's `value` in order of rank, on every rank."""
+        if self.size == 1:
+            return [value]
+        import torch.distributed as dist
+
+        values = [None] * self.size
+        with self._together():
+            dist.all_gather_object(values, value, group=self._group)
+        return values
+
+    def next_number(self, name: str) -> int:
+        """Return 0, 1, 2, …: each to one rank only, whichever of the whole world asks first.
+
+        Nobody waits, and the groups made by `split` count together.
+
+        Args:
+            name: What is counted.
+        """
+        if self._store is None:
+            self._numbers[name] += 1
+            return self._numbers[name] - 1
+        with self._together():
+            return self._store.add(f"number {name}", 1) - 1
 
     def close(self) -> None:
         """Wait for the other ranks and leave; called on the whole world, it ends its splits too."""

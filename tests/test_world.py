@@ -41,6 +41,36 @@ TALK = textwrap.dedent(
     """
 )
 
+# Rank r sends rank s the value 10 r + s in (r + s) % 3 rows: some parts are empty, one of them a rank's own.
+TRADE = textwrap.dedent(
+    """
+    import sys
+    import torch
+    from atmonr.world import World
+
+    def check(found, expected):
+        if found != expected:
+            sys.exit(f"found {found}, expected {expected}")
+
+    with World.detect("cpu") as world:
+        rows = [(world.rank + other) % 3 for other in range(3)]
+        outgoing = torch.cat([torch.full((n, 2), 10.0 * world.rank + s) for s, n in enumerate(rows)])
+        incoming = world.exchange_(outgoing, rows, rows)
+        expected = [[10.0 * r + world.rank] * 2 for r, n in enumerate(rows) for _ in range(n)]
+        check(incoming.tolist(), expected)
+        tiny = torch.tensor([1.0 + 2.0**-40], dtype=torch.float64)
+        check(world.all_reduce_sum_(tiny).item(), 3.0 + 3 * 2.0**-40)
+        check(world.gather_all(world.rank**2), [0, 1, 4])
+        group = world.split([0, 2] if world.rank != 1 else [1])
+        if group.size == 2:
+            parts = torch.tensor([10 * group.rank, 10 * group.rank + 1])
+            check(group.exchange_(parts, [1, 1], [1, 1]).tolist(), [group.rank, 10 + group.rank])
+        numbers = [(group if turn % 2 else world).next_number("scene") for turn in range(20)]
+        check(sorted(sum(world.gather_all(numbers), [])), list(range(60)))
+        check(world.next_number("shard") in range(3), True)
+    """
+)
+
 FAIL = textwrap.dedent(
     """
     import sys
@@ -67,11 +97,23 @@ def test_one_process_needs_no_group() -> None:
         assert world.any(True) and not world.any(False)
         assert world.broadcast_object("x") == "x"
         assert world.gather("x") == ["x"]
+        assert world.gather_all("x") == ["x"]
         assert world.split([0]).size == 1
+        assert [world.next_number("a"), world.next_number("b"), world.split([0]).next_number("a")] == [
+            0,
+            0,
+            1,
+        ]
+        assert world.exchange_(torch.arange(3.0), [3], [3]).tolist() == [0.0, 1.0, 2.0]
 
 
 def test_two_mpi_ranks_talk(mpi_python: Launch) -> None:
     done = mpi_python(2, "-c", TALK)
+    assert done.returncode == 0, done.stderr
+
+
+def test_three_mpi_ranks_exchange_parts_and_share_counters(mpi_python: Launch) -> None:
+    done = mpi_python(3, "-c", TRADE)
     assert done.returncode == 0, done.stderr
 
 
