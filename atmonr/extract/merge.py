@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import netCDF4
 
 from atmonr.atomic import atomic_file, netcdf_errors
 from atmonr.errors import SceneError, UsageError
-from atmonr.extract.netcdf import define
+from atmonr.extract.netcdf import Product, define
 from atmonr.extract.parts import Parts
 
 _NAMED = 8
@@ -36,16 +37,72 @@ def merge(parts: Sequence[Path], out: Path) -> Path:
         )
     if out.exists():
         raise UsageError(f"{out}: exists already; choose another name or remove it first")
-    source = Parts.open(parts[0])
-    _refuse_holes(source)
+    source = open_complete(parts[0])
     with (
         atomic_file(out) as temporary,
         netcdf_errors(out),
         netCDF4.Dataset(temporary, "w", format="NETCDF4") as dataset,
     ):
-        define(dataset, source)
-        _copy(source, dataset.variables["extinction"])
+        _copy(source, define(dataset, _product(source)))
     return out
+
+
+def open_complete(path: Path) -> Parts:
+    """Open an extraction that is the whole of its grid and nothing else.
+
+    Raises:
+        SceneError: Otherwise; names the shards that are missing or too many.
+    """
+    parts = Parts.open(path)
+    _refuse_holes(parts)
+    return parts
+
+
+def band_wavelengths(parts: Parts) -> tuple[float, ...]:
+    """Return the wavelengths of an extraction's bands [nm], none if they share one extinction.
+
+    Raises:
+        SceneError: If there are more or fewer than bands.
+    """
+    if parts.bands == 1:
+        return ()
+    wavelengths = tuple(float(v) for v in parts.plan["source"]["scene"].get("wavelengths_nm", []))
+    if len(wavelengths) != parts.bands:
+        raise SceneError(
+            f"{parts.path}: {len(wavelengths)} wavelengths for {parts.bands} bands, expected as many"
+        )
+    return wavelengths
+
+
+def _product(parts: Parts) -> Product:
+    scene = parts.plan["source"]["scene"]
+    start = scene.get("time_coverage_start")
+    return Product(parts.grid, band_wavelengths(parts), start, _attributes(parts))
+
+
+def _attributes(parts: Parts) -> dict[str, Any]:
+    """What the file tells of its origin."""
+    source = parts.plan["source"]
+    identity, scene = source["identity"], source["scene"]
+    provenance = scene.get("provenance", {})
+    granule = scene.get("granule", identity["scene"])
+    return {
+        "title": f"Three-dimensional cloud extinction retrieved from {granule}",
+        "source": f"multi-angle satellite imagery; neural field of atmonr {source['atmonr_version']}",
+        "time_coverage_start": scene.get("time_coverage_start", ""),
+        "time_coverage_end": scene.get("time_coverage_end", ""),
+        "wavelengths_nm": scene.get("wavelengths_nm", []),
+        "source_granule": granule,
+        "source_file": provenance.get("source", ""),
+        "source_sha256": provenance.get("source_sha256", ""),
+        "scene": identity["scene"],
+        "scene_id": identity["scene_id"],
+        "run_config_sha256": identity["config_sha256"],
+        "checkpoint": identity["checkpoint"],
+        "checkpoint_sha256": identity["checkpoint_sha256"],
+        "grid_sha256": parts.grid.digest,
+        "config": source["config_toml"],
+    }
 
 
 def _refuse_holes(parts: Parts) -> None:

@@ -13,10 +13,8 @@ whichever comes last leaves a file with a receipt that fits.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -30,12 +28,12 @@ from atmonr.atomic import atomic_file, atomic_folder
 from atmonr.errors import SceneError, StoreError, UsageError
 from atmonr.extract import plan_file, shard_file
 from atmonr.extract.grid import VoxelGrid
+from atmonr.extract.receipts import AGAIN, Receipts
 from atmonr.extract.shards import Shard, shards
 
 _ARRAY = "extinction"
 _PLAN = "plan.json"
 _RECEIPTS = "receipts"
-_AGAIN = "run the same atmonr extract again"
 
 
 @dataclass(frozen=True)
@@ -100,7 +98,7 @@ class Parts:
         if not {"identity", "scene"} <= dict(parts.plan["source"]).keys():
             raise SceneError(f"{path / _PLAN}: does not say what was extracted; extract again")
         if not parts._metadata_fits():
-            raise SceneError(f"{parts._metadata_file}: missing or damaged Zarr array; {_AGAIN} to repair it")
+            raise SceneError(f"{parts._metadata_file}: missing or damaged Zarr array; {AGAIN} to repair it")
         return parts
 
     @cached_property
@@ -140,20 +138,17 @@ class Parts:
         content = shard_file.encode(self.plan["array"], shard, extinction)
         with atomic_file(self._file(shard)) as temporary:
             temporary.write_bytes(content)
-        # Of what was meant, not of what the disk gives back: a bad disk is then found by whoever reads next.
-        checksum = hashlib.sha256(content).hexdigest()
-        with atomic_file(self._receipt(shard, checksum)) as temporary:
-            temporary.write_text(self._receipt_text(shard, checksum, len(content)), encoding="utf-8")
+        self._receipts.write(shard, content)
 
     def missing(self) -> list[Shard]:
         """Return the shards without a receipt."""
-        known = {name.partition(".")[0] for name in self._receipt_names()}
+        known = {name.partition(".")[0] for name in self._receipts.names()}
         return [shard for shard in self.shards if shard.name not in known]
 
     def strangers(self) -> list[str]:
         """Return the names of receipts for shards that this grid does not have."""
         ours = {shard.name for shard in self.shards}
-        return [name for name in self._receipt_names() if name.partition(".")[0] not in ours]
+        return [name for name in self._receipts.names() if name.partition(".")[0] not in ours]
 
     def verify(self, shard: Shard) -> None:
         """Check that a shard's file fits a receipt of this extraction.
@@ -189,58 +184,22 @@ class Parts:
     def _verified_content(self, shard: Shard) -> bytes:
         # Read once and whole: what is checked is what is used, even if the file is replaced meanwhile.
         file = self._file(shard)
-        try:
+        content = None
+        with suppress(FileNotFoundError), _store_errors(file):
             content = file.read_bytes()
-        except FileNotFoundError as error:
-            self._refuse_without_receipt(shard)
-            raise SceneError(
-                f"{file}: shard {shard.name} is missing though it has a receipt; {_AGAIN}"
-            ) from error
-        except OSError as error:
-            raise StoreError(f"{file}: cannot read: {error.strerror or error}") from error
-        checksum = hashlib.sha256(content).hexdigest()
-        receipt = self._receipt(shard, checksum)
-        if not receipt.is_file():
-            self._refuse_without_receipt(shard)
-            raise SceneError(
-                f"{file}: shard {shard.name} is damaged: its checksum is not that of its receipt; {_AGAIN}"
-            )
-        if _read_text(receipt) != self._receipt_text(shard, checksum, len(content)):
-            raise SceneError(f"{receipt}: {self._what_is_wrong(receipt, shard)}; {_AGAIN}")
-        return content
-
-    def _refuse_without_receipt(self, shard: Shard) -> None:
-        if not any((self.path / _RECEIPTS).glob(f"{shard.name}.*.json")):
-            raise SceneError(f"{self.path}: shard {shard.name} has no receipt; {_AGAIN}")
-
-    def _what_is_wrong(self, receipt: Path, shard: Shard) -> str:
-        """What a receipt says that it should not."""
-        try:
-            found = dict(json.loads(_read_text(receipt)))
-        except (ValueError, TypeError):
-            return f"not a JSON object; expected the receipt of shard {shard.name}"
-        for key, expected in self._expected(shard).items():
-            if found.get(key) != expected:
-                return f"{key} is {found.get(key)}, expected {expected}: the shard is of another extraction"
-        return f"damaged receipt of shard {shard.name}"
-
-    def _receipt_text(self, shard: Shard, checksum: str, size_bytes: int) -> str:
-        receipt = {**self._expected(shard), "sha256": checksum, "size_bytes": size_bytes}
-        return json.dumps(receipt, indent=2) + "\n"
-
-    def _expected(self, shard: Shard) -> dict[str, Any]:
-        return {
-            "shard": shard.name,
-            "start": list(shard.start),
-            "stop": list(shard.stop),
-            "plan_sha256": self._digest,
-            "grid_sha256": self.grid.digest,
-            "source": self.plan["source"]["identity"],
-        }
+        self._receipts.refuse_unacknowledged(shard, file, content)
+        return content or b""
 
     @cached_property
-    def _digest(self) -> str:
-        return plan_file.digest(self.plan)
+    def _receipts(self) -> Receipts:
+        return Receipts(
+            self.path / _RECEIPTS,
+            {
+                "plan_sha256": plan_file.digest(self.plan),
+                "grid_sha256": self.grid.digest,
+                "source": self.plan["source"]["identity"],
+            },
+        )
 
     @property
     def _metadata_file(self) -> Path:
@@ -263,13 +222,6 @@ class Parts:
     def _file(self, shard: Shard) -> Path:
         return self.path / _ARRAY / shard_file.chunk_key(shard)
 
-    def _receipt(self, shard: Shard, checksum: str) -> Path:
-        return self.path / _RECEIPTS / f"{shard.name}.{checksum[:16]}.json"
-
-    def _receipt_names(self) -> list[str]:
-        # No temporary files: their names begin with a dot.
-        return sorted(path.name for path in (self.path / _RECEIPTS).glob("[0-9]*.json"))
-
 
 def _mended(path: Path, asked: dict[str, Any]) -> dict[str, Any]:
     """Return the plan of a folder; one that is damaged is written anew if the shards there follow it.
@@ -280,9 +232,8 @@ def _mended(path: Path, asked: dict[str, Any]) -> dict[str, Any]:
     try:
         return plan_file.read(path / _PLAN)
     except SceneError as error:
-        expected = f'"plan_sha256": "{plan_file.digest(asked)}"'
-        receipts = [_read_text(receipt) for receipt in (path / _RECEIPTS).glob("[0-9]*.json")]
-        if receipts and not any(expected in receipt for receipt in receipts):
+        receipts = Receipts(path / _RECEIPTS, {})
+        if receipts.names() and not receipts.of_extraction(plan_file.digest(asked)):
             raise UsageError(
                 f"{error}: the shards in {path} are not of what is asked for now; "
                 "ask for the same again, or choose another name"
@@ -291,14 +242,11 @@ def _mended(path: Path, asked: dict[str, Any]) -> dict[str, Any]:
     return asked
 
 
-def _read_text(path: Path) -> str:
-    with _store_errors(path):
-        return path.read_bytes().decode("utf-8", errors="replace")
-
-
 @contextmanager
 def _store_errors(path: Path) -> Iterator[None]:
     try:
         yield
+    except FileNotFoundError:
+        raise
     except OSError as error:
         raise StoreError(f"{path}: {error.strerror or error}") from error

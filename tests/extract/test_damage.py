@@ -9,14 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from atmonr.errors import SceneError, UsageError
 from atmonr.extract.merge import merge
 from atmonr.extract.parts import Parts
 from atmonr.extract.session import fill
-from atmonr.world import World
 
-ALONE = World.single("cpu")
+CPU = torch.device("cpu")
 SHARD = "0-1-1"
 KINDS = {
     "shard": "extinction/c/0/0/1/1",
@@ -60,7 +60,7 @@ def test_damage_is_found_named_and_mended_and_nothing_else_is_touched(
         with pytest.raises(SceneError) as caught:
             merge([finished.path], finished.path.parent / "extract.nc")
         again = Parts.create_or_resume(finished.path, finished.grid, 1, source)
-        written = fill(again, wave_field, ALONE)
+        written = fill(again, wave_field, CPU, again.shards)
         after = state(again)
         touched = {name for name in after if after[name][0] != before[name][0]}
         checks = [
@@ -117,7 +117,7 @@ def test_leftovers_of_killed_writers_are_removed_and_never_read(finished, source
 
 def test_shards_of_a_larger_grid_are_refused(finished, tmp_path, make_grid, wave_field, source):
     larger = Parts.create_or_resume(tmp_path / "larger.zarr", make_grid(half_m=10_000.0), 1, source)
-    fill(larger, wave_field, ALONE)
+    fill(larger, wave_field, CPU, larger.shards)
     (receipt,) = (larger.path / "receipts").glob("0-3-3.*.json")
     shutil.copy(receipt, finished.path / "receipts")
     with pytest.raises(SceneError, match=r"receipts: 0-3-3\..*of no shard of this grid"):
@@ -128,7 +128,7 @@ def test_shards_that_overlap_because_they_are_of_another_grid_are_refused(
     finished, tmp_path, make_grid, wave_field, source
 ):
     other = Parts.create_or_resume(tmp_path / "other.zarr", make_grid(step_m=199.0), 1, source)
-    fill(other, wave_field, ALONE)
+    fill(other, wave_field, CPU, other.shards)
     for pattern in ("extinction/c/0/0/1/1", "receipts/0-1-1.*.json"):
         (path,) = other.path.glob(pattern)
         shutil.copy(path, finished.path / path.relative_to(other.path))
