@@ -10,40 +10,67 @@ import netCDF4
 
 from atmonr.atomic import atomic_file, netcdf_errors
 from atmonr.errors import SceneError, UsageError
+from atmonr.extract.mosaic import members_of, write_mosaic
 from atmonr.extract.netcdf import Product, define
 from atmonr.extract.parts import Parts
 
 _NAMED = 8
 
 
-def merge(parts: Sequence[Path], out: Path) -> Path:
-    """Write a finished extraction as one netCDF file, one shard in memory at a time.
+def merge(
+    parts: Sequence[Path],
+    out: Path,
+    *,
+    horizontal_step_m: float | None = None,
+    vertical_step_m: float | None = None,
+) -> Path:
+    """Write finished extractions as one netCDF file, a few shards in memory at a time.
+
+    One extraction is copied; several, of different scenes, become a mosaic.
 
     Args:
-        parts: The output of `atmonr extract`; one for now.
+        parts: What `atmonr extract` wrote.
         out: File to make.
+        horizontal_step_m: Cell size of a mosaic along x and y; the finest of the scenes by default.
+        vertical_step_m: Cell size of a mosaic along altitude; likewise.
 
     Returns:
         `out`.
 
     Raises:
-        UsageError: If `out` exists or more than one extraction is given.
+        UsageError: If `out` exists, or the extractions do not fit together.
         SceneError: If a shard is missing, damaged, or of another extraction; names them.
         StoreError: If `out` cannot be written.
     """
-    if len(parts) != 1:
-        raise UsageError(
-            f"merge got {len(parts)} inputs: mosaics are not supported yet, expected one parts.zarr"
-        )
+    if not parts:
+        raise UsageError("merge got nothing; expected at least one output of atmonr extract")
+    if len(parts) == 1 and (horizontal_step_m, vertical_step_m) != (None, None):
+        raise UsageError("a step is for a mosaic of several scenes; extract this one with that step instead")
     if out.exists():
         raise UsageError(f"{out}: exists already; choose another name or remove it first")
-    source = open_complete(parts[0])
+    sources = [open_complete(path) for path in parts]
+    wavelengths = band_wavelengths(sources[0])
+    members = members_of(sources)
+    if len(sources) > 1:
+        # Found now rather than after hours of work.
+        for source in sources:
+            for shard in source.shards:
+                source.verify(shard)
     with (
         atomic_file(out) as temporary,
         netcdf_errors(out),
         netCDF4.Dataset(temporary, "w", format="NETCDF4") as dataset,
     ):
-        _copy(source, define(dataset, _product(source)))
+        if len(sources) == 1:
+            _copy(sources[0], define(dataset, _product(sources[0], wavelengths)))
+        else:
+            write_mosaic(
+                dataset,
+                members,
+                wavelengths,
+                horizontal_step_m=horizontal_step_m,
+                vertical_step_m=vertical_step_m,
+            )
     return out
 
 
@@ -74,10 +101,10 @@ def band_wavelengths(parts: Parts) -> tuple[float, ...]:
     return wavelengths
 
 
-def _product(parts: Parts) -> Product:
+def _product(parts: Parts, wavelengths_nm: tuple[float, ...]) -> Product:
     scene = parts.plan["source"]["scene"]
     start = scene.get("time_coverage_start")
-    return Product(parts.grid, band_wavelengths(parts), start, _attributes(parts))
+    return Product(parts.grid, wavelengths_nm, start, _attributes(parts))
 
 
 def _attributes(parts: Parts) -> dict[str, Any]:

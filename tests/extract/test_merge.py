@@ -164,9 +164,9 @@ def test_an_existing_output_is_refused_and_kept(finished, tmp_path):
     assert out.read_text() == "precious"
 
 
-def test_several_extractions_are_not_mosaicked_yet(finished, tmp_path):
-    with pytest.raises(UsageError, match="mosaics are not supported yet"):
-        merge([finished.path, finished.path], tmp_path / "extract.nc")
+def test_nothing_to_merge_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="expected at least one output of atmonr extract"):
+        merge([], tmp_path / "extract.nc")
 
 
 def test_a_full_disk_is_a_store_error_and_leaves_nothing(make_grid, known_field, source, tmp_path):
