@@ -13,10 +13,13 @@ import xarray as xr
 from scipy.ndimage import binary_erosion
 
 from atmonr.errors import SceneError, UsageError
+from atmonr.evaluate.extract_file import open_extract
+from atmonr.evaluate.session import _scene_of, evaluate
 from atmonr.extract.merge import merge
 from atmonr.extract.parts import Parts
 from atmonr.extract.session import fill
 from atmonr.geo.frame import Frame
+from atmonr.run import Run
 
 CPU = torch.device("cpu")
 STEP_M = 200.0
@@ -328,6 +331,32 @@ def test_a_damaged_scene_is_refused_before_anything_is_written(make_scene):
     content[len(content) // 2] ^= 4
     file.write_bytes(content)
     refused(scenes, r"b\.zarr/extinction/c/0/0/1/1: shard 0-1-1 is damaged", SceneError)
+
+
+def test_a_mosaic_is_evaluated_like_an_extract(make_scene, tmp_path):
+    """Against a truth as long as both scenes, which are each too short for it."""
+    scenes = pair(make_scene, apart_m=9_000.0)
+    file = merge([p.path for p in scenes], tmp_path / "mosaic.nc")
+    frame = Frame(18.0, -61.5, (-1.0, -1.0, 0.0), (1.0, 1.0, 1.0))
+    x, y = np.meshgrid(
+        np.arange(-6_000.0, 15_100.0, 500.0), np.arange(-5_000.0, 5_100.0, 500.0), indexing="ij"
+    )
+    lat, lon, _ = frame.to_geodetic(np.stack([x, y, np.zeros_like(x)], -1))
+    truth = np.where(x < 4_500.0, 1.0, 2.0)[..., None].repeat(5, -1)
+    xr.Dataset(
+        {
+            "latitude": (("x", "y"), lat),
+            "longitude": (("x", "y"), lon),
+            "altitude": ("altitude", np.arange(50.0, 550.0, 100.0)),
+            "extinction_coefficient": (("x", "y", "altitude"), truth.astype("f4")),
+        },
+        attrs={"wavelength_nm": 670.0},
+    ).to_netcdf(tmp_path / "truth.nc")
+    score = evaluate(file, truth=tmp_path / "truth.nc", run=None, out=tmp_path / "score.json", pictures=None)
+    assert score["volume"]["covered_fraction_of_true_mass"] > 0.99
+    assert score["volume"]["epsilon"] < 0.1
+    with pytest.raises(UsageError, match="is a mosaic of several scenes"):
+        _scene_of(Run(tmp_path), open_extract(file))
 
 
 def test_plain_netcdf_readers_see_a_cf_file(make_scene, tmp_path):
