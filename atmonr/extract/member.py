@@ -124,10 +124,19 @@ class Member:
 
     @cached_property
     def _edges(self) -> FloatArray:
-        """Lines around the scene, (N, 3): a point is inside by c - a x - b y metres."""
+        """Lines a, b, c around the scene, (N, 3): a point is inside by c - a x - b y metres.
+
+        Those of the extract's box, and of the footprint in it: where no image looked, nothing was learned.
+        """
         (south, north), (west, east) = edges(self.grid, 1), edges(self.grid, 2)
         box = [(1.0, 0.0, east), (-1.0, 0.0, -west), (0.0, 1.0, north), (0.0, -1.0, -south)]
-        return np.array(box)
+        scene = self.parts.plan["source"]["scene"]
+        corners = np.array(scene.get("outline_m") or np.empty((0, 2)), np.float64)
+        along = np.roll(corners, -1, axis=0) - corners
+        outward = np.stack([along[:, 1], -along[:, 0]], axis=-1) / np.linalg.norm(along, axis=-1)[:, None]
+        # The outline joins centres of pixels.
+        reach = (outward * corners).sum(-1) + scene.get("pixel_m", 0.0) / 2
+        return np.concatenate([box, np.column_stack([outward, reach])])
 
     def _seen_from(self, frame: Frame, layer: FloatArray) -> FloatArray:
         """Places (..., 3) of another frame in this scene's, (..., 2); their verticals are the same."""

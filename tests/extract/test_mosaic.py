@@ -164,6 +164,21 @@ def test_one_scene_fades_into_the_other_without_a_seam(make_scene, mosaic):
     assert middle[(inside[0] + inside[-1]) // 2] == pytest.approx(1.5, abs=0.03)
 
 
+def test_a_scene_counts_only_where_its_images_looked(make_scene, mosaic):
+    """A swath that crosses the axes: the corners of its box are outside."""
+    swath = {"outline_m": [[-6e3, -3e3], [3e3, -6e3], [6e3, 3e3], [-3e3, 6e3]], "pixel_m": 0.0}
+    scenes = [make_scene("swath", constant(1.0), scene=swath), pair(make_scene)[1]]
+    dataset = mosaic(*scenes)
+    frame = scenes[0].grid.frame
+    x, y, _ = np.moveaxis(frame.from_geodetic(dataset.latitude.values, dataset.longitude.values), -1, 0)
+    bit = dataset.contributing_granules.attrs["flag_meanings"].split().index("G.swath")
+    counted = (dataset.contributing_granules.isel(altitude=0).values >> bit) & 1
+    assert not counted[(np.abs(x) > 5_900) & (np.abs(y) > 3_200)].any()
+    assert counted[(np.abs(x) < 3_000) & (np.abs(y) < 3_000)].all()
+    area_m2 = counted.sum() * STEP_M**2
+    assert area_m2 == pytest.approx(90e6, rel=0.02)
+
+
 def test_every_cell_tells_its_granules(make_scene, mosaic):
     scenes = [
         make_scene("a b", constant(1.0), top_m=400.0),
