@@ -30,6 +30,7 @@ class ExtractFile:
         altitude_m: Cell centres [m above the ellipsoid], ascending, shape (Z,).
         wavelengths_nm: One per band, or empty when all bands share one extinction.
         attrs: Global attributes of the file.
+        mosaic: Whether it holds several scenes, with cells between and beside them that none covers.
     """
 
     path: Path
@@ -39,9 +40,12 @@ class ExtractFile:
     altitude_m: FloatArray
     wavelengths_nm: tuple[float, ...]
     attrs: dict[str, Any]
+    mosaic: bool = False
 
     def extinction(self, wavelength_nm: float, rows: slice, columns: slice) -> NDArray[np.float32]:
         """Return extinction [m^-1] of shape (altitude, rows, columns) of the band nearest to a wavelength.
+
+        Cells of a mosaic that no scene covers are NaN.
 
         Raises:
             SceneError: If the file cannot be read or holds a value that is negative or not finite.
@@ -52,7 +56,8 @@ class ExtractFile:
                 band = int(np.argmin(np.abs(np.subtract(self.wavelengths_nm, wavelength_nm))))
                 variable = variable.isel(band=band)
             values = np.asarray(variable.transpose("altitude", "y", "x").values, np.float32)
-        if not (np.isfinite(values).all() and values.min(initial=0.0) >= 0):
+        known = values[~np.isnan(values)] if self.mosaic else values
+        if not (np.isfinite(known).all() and known.min(initial=0.0) >= 0):
             raise SceneError(
                 f"{self.path}: variable extinction: negative or missing values; expected finite ones >= 0 m-1"
             )
@@ -79,13 +84,14 @@ def open_extract(path: Path) -> ExtractFile:
         per_band = "band" in dims
         wavelengths = tuple(float(v) for v in dataset["wavelength"].values) if per_band else ()
         attrs = dict(dataset.attrs)
+        mosaic = "contributing_granules" in dataset.variables
     try:
         frame = Frame.from_json(json.loads(attrs["frame"]))
     except (ValueError, KeyError, TypeError) as error:
         raise SceneError(
             f"{path}: attribute frame: expected the JSON that atmonr merge wrote ({error})"
         ) from error
-    return ExtractFile(path, frame, x, y, altitude, wavelengths, attrs)
+    return ExtractFile(path, frame, x, y, altitude, wavelengths, attrs, mosaic)
 
 
 def ascending(path: Path, name: str, values: Sequence[float] | NDArray[Any]) -> FloatArray:

@@ -68,7 +68,9 @@ class _Box:
             cell = np.searchsorted(edges, at, side="right") - 1
             inside = inside & (cell >= 0) & (cell < edges.size - 1)
             cells.append(np.clip(cell, 0, edges.size - 2))
-        return np.where(inside, self.values[tuple(cells)], 0.0), inside
+        values = self.values[tuple(cells)]
+        inside = inside & ~np.isnan(values)  # a mosaic has holes
+        return np.where(inside, values, 0.0), inside
 
 
 def _box_around(extract: ExtractFile, columns: FloatArray, wavelength_nm: float) -> _Box:

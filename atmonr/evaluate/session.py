@@ -46,7 +46,7 @@ def evaluate(
         What `out` holds.
 
     Raises:
-        UsageError: If there is nothing to score against, or `out` exists.
+        UsageError: If there is nothing to score against, `out` exists, or a mosaic is scored as a run's.
         SceneError: If an input is unreadable or not as expected.
         ResumeError: If `run` is not a run folder.
         StoreError: If `out` or a picture cannot be written.
@@ -154,6 +154,8 @@ def _heldout(run: Run, file: ExtractFile, pictures: Path | None) -> dict[str, An
 
 
 def _scene_of(run: Run, file: ExtractFile) -> str:
+    if file.mosaic:
+        raise UsageError(f"{file.path}: is a mosaic of several scenes, which no run trained; leave --run out")
     scene, scene_id = file.attrs.get("scene"), file.attrs.get("scene_id")
     for name in run.scene_names:
         if name == scene and run.scene_info(name).get("scene_id") == scene_id:

@@ -50,7 +50,7 @@ class VoxelGrid:
             cells = " x ".join(str(n) for n in self.shape)
             raise UsageError(
                 f"the grid would have {cells} cells (altitude, y, x), more than {MAX_CELLS:.0e}; "
-                "ask for a larger step, a smaller --bbox or a lower --max-height-m"
+                "ask for a larger step, or for less: a smaller box, a lower top or fewer scenes"
             )
 
     @classmethod
@@ -148,9 +148,11 @@ class VoxelGrid:
         points[..., 2] = z[:, None, None]
         return points
 
-    def latitude_longitude(self, rows: slice = slice(None)) -> tuple[FloatArray, FloatArray]:
-        """Return latitude and longitude [degrees] of whole columns, each of shape (n_rows, n_x)."""
-        layer = self.points((slice(0, 1), rows, slice(None)))[0]
+    def latitude_longitude(
+        self, rows: slice = slice(None), columns: slice = slice(None)
+    ) -> tuple[FloatArray, FloatArray]:
+        """Return latitude and longitude [degrees] of columns of air, each of shape (n_rows, n_columns)."""
+        layer = self.points((slice(0, 1), rows, columns))[0]
         latitude, longitude, _ = self.frame.to_geodetic(layer)
         return latitude, longitude
 

@@ -4,64 +4,164 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import netCDF4
 
 from atmonr.atomic import atomic_file, netcdf_errors
 from atmonr.errors import SceneError, UsageError
-from atmonr.extract.netcdf import define
+from atmonr.extract.mosaic import members_of, write_mosaic
+from atmonr.extract.netcdf import Product, define
 from atmonr.extract.parts import Parts
 
 _NAMED = 8
 
 
-def merge(parts: Sequence[Path], out: Path) -> Path:
-    """Write a finished extraction as one netCDF file, one shard in memory at a time.
+def merge(
+    parts: Sequence[Path],
+    out: Path,
+    *,
+    horizontal_step_m: float | None = None,
+    vertical_step_m: float | None = None,
+) -> Path:
+    """Write finished extractions as one netCDF file, a few shards in memory at a time.
+
+    One extraction is copied; several, of different scenes, become a mosaic.
 
     Args:
-        parts: The output of `atmonr extract`; one for now.
+        parts: What `atmonr extract` wrote.
         out: File to make.
+        horizontal_step_m: Cell size of a mosaic along x and y; the finest of the scenes by default.
+        vertical_step_m: Cell size of a mosaic along altitude; likewise.
 
     Returns:
         `out`.
 
     Raises:
-        UsageError: If `out` exists or more than one extraction is given.
+        UsageError: If `out` exists, or the extractions do not fit together.
         SceneError: If a shard is missing, damaged, or of another extraction; names them.
         StoreError: If `out` cannot be written.
     """
-    if len(parts) != 1:
-        raise UsageError(
-            f"merge got {len(parts)} inputs: mosaics are not supported yet, expected one parts.zarr"
-        )
+    if not parts:
+        raise UsageError("merge got nothing; expected at least one output of atmonr extract")
+    if len(parts) == 1 and (horizontal_step_m, vertical_step_m) != (None, None):
+        raise UsageError("a step is for a mosaic of several scenes; extract this one with that step instead")
     if out.exists():
         raise UsageError(f"{out}: exists already; choose another name or remove it first")
-    source = Parts.open(parts[0])
-    _refuse_holes(source)
+    sources = [open_complete(path) for path in parts]
+    wavelengths = band_wavelengths(sources[0])
+    members = members_of(sources)
+    if len(sources) > 1:
+        # Found now rather than after hours of work.
+        for source in sources:
+            for shard in source.shards:
+                source.verify(shard)
     with (
         atomic_file(out) as temporary,
         netcdf_errors(out),
         netCDF4.Dataset(temporary, "w", format="NETCDF4") as dataset,
     ):
-        define(dataset, source)
-        _copy(source, dataset.variables["extinction"])
+        if len(sources) == 1:
+            _copy(sources[0], define(dataset, _product(sources[0], wavelengths)))
+        else:
+            write_mosaic(
+                dataset,
+                members,
+                wavelengths,
+                horizontal_step_m=horizontal_step_m,
+                vertical_step_m=vertical_step_m,
+            )
     return out
 
 
+def open_complete(path: Path) -> Parts:
+    """Open an extraction that is the whole of its grid and nothing else.
+
+    Raises:
+        SceneError: Otherwise; names the shards that are missing or too many.
+    """
+    parts = Parts.open(path)
+    _refuse_holes(parts)
+    return parts
+
+
+def band_wavelengths(parts: Parts) -> tuple[float, ...]:
+    """Return the wavelengths of an extraction's bands [nm], none if they share one extinction.
+
+    Raises:
+        SceneError: If there are more or fewer than bands.
+    """
+    if parts.bands == 1:
+        return ()
+    wavelengths = tuple(float(v) for v in parts.plan["source"]["scene"].get("wavelengths_nm", []))
+    if len(wavelengths) != parts.bands:
+        raise SceneError(
+            f"{parts.path}: {len(wavelengths)} wavelengths for {parts.bands} bands, expected as many"
+        )
+    return wavelengths
+
+
+def _product(parts: Parts, wavelengths_nm: tuple[float, ...]) -> Product:
+    scene = parts.plan["source"]["scene"]
+    start = scene.get("time_coverage_start")
+    return Product(parts.grid, wavelengths_nm, start, _attributes(parts))
+
+
+def _attributes(parts: Parts) -> dict[str, Any]:
+    """What the file tells of its origin."""
+    source = parts.plan["source"]
+    identity, scene = source["identity"], source["scene"]
+    provenance = scene.get("provenance", {})
+    granule = scene.get("granule", identity["scene"])
+    return {
+        "title": f"Three-dimensional cloud extinction retrieved from {granule}",
+        "source": f"multi-angle satellite imagery; neural field of atmonr {source['atmonr_version']}",
+        "time_coverage_start": scene.get("time_coverage_start", ""),
+        "time_coverage_end": scene.get("time_coverage_end", ""),
+        "wavelengths_nm": scene.get("wavelengths_nm", []),
+        "source_granule": granule,
+        "source_file": provenance.get("source", ""),
+        "source_sha256": provenance.get("source_sha256", ""),
+        "scene": identity["scene"],
+        "scene_id": identity["scene_id"],
+        "run_config_sha256": identity["config_sha256"],
+        "checkpoint": identity["checkpoint"],
+        "checkpoint_sha256": identity["checkpoint_sha256"],
+        "grid_sha256": parts.grid.digest,
+        "config": source["config_toml"],
+    }
+
+
 def _refuse_holes(parts: Parts) -> None:
+    """Refuse an extraction that is not the whole of its grid, or more than that."""
     missing = [shard.name for shard in parts.missing()]
     if missing:
-        named = ", ".join(missing[:_NAMED]) + (", ..." if len(missing) > _NAMED else "")
         raise SceneError(
-            f"{parts.path}: {len(missing)} of {len(parts.shards)} shards are missing ({named}); "
+            f"{parts.path}: {len(missing)} of {len(parts.shards)} shards are missing ({_named(missing)}); "
             "run the same atmonr extract again to complete it"
+        )
+    strangers = parts.strangers()
+    if strangers:
+        raise SceneError(
+            f"{parts.path}/receipts: {_named(strangers)}: of no shard of this grid; expected the receipts of "
+            "one extraction; remove those that do not belong here"
         )
 
 
+def _named(names: Sequence[str]) -> str:
+    return ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
+
+
 def _copy(parts: Parts, variable: netCDF4.Variable) -> None:
+    """Copy every shard, a few rows at a time, so that memory holds one compressed shard and little more."""
+    step = parts.grid.chunk_shape[1]
     for shard in parts.shards:
-        parts.verify(shard)
-        values = parts.read(shard)
-        # An extinction shared by all bands has no band dimension in the file.
-        where = shard.slices if variable.ndim == 3 else (slice(None), *shard.slices)
-        variable[where] = values[0] if variable.ndim == 3 else values
+        array = parts.load(shard)
+        levels, rows, columns = shard.slices
+        for row in range(rows.start, rows.stop, step):
+            where = (levels, slice(row, min(row + step, rows.stop)), columns)
+            # An extinction shared by all bands has no band dimension in the file.
+            if variable.ndim == 3:
+                variable[where] = array[(0, *where)]
+            else:
+                variable[(slice(None), *where)] = array[(slice(None), *where)]

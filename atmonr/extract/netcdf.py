@@ -1,21 +1,21 @@
-"""What the extract file says about itself (CF-1.11, ACDD-1.3)."""
+"""What the product file says about itself (CF-1.11, ACDD-1.3)."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 import netCDF4
 import numpy as np
-from numpy.typing import NDArray
 
 from atmonr import __version__
-from atmonr.errors import SceneError
-from atmonr.extract.parts import Parts
+from atmonr.extract.grid import VoxelGrid
 from atmonr.geo.ellipsoid import SEMI_MAJOR_M, SEMI_MINOR_M
 
-_ROWS_AT_ONCE = 256
+# Latitude and longitude are computed, written and compressed in squares of so many columns an edge.
+_COLUMNS_AT_ONCE = 256
 _COORDINATES: dict[str, dict[str, str]] = {
     "altitude": {
         "standard_name": "height_above_reference_ellipsoid",
@@ -40,44 +40,56 @@ _FRAME_COMMENT = (
     "the tangent plane at the frame's centre, stretched radially to arc length with the radius of curvature "
     "of its direction. Every (y, x) is a vertical column; its latitude and longitude are exact."
 )
+MISSING = np.float32(netCDF4.default_fillvals["f4"])
 
 
-def define(dataset: netCDF4.Dataset, parts: Parts) -> None:
+@dataclass(frozen=True)
+class Product:
+    """What a file of extinction is about to hold.
+
+    Attributes:
+        grid: Its cells.
+        band_wavelengths_nm: One per band, or empty when all bands share one extinction.
+        start: When the observation began, in ISO 8601, if that is one moment and known.
+        attributes: Global attributes beside those that every product has.
+    """
+
+    grid: VoxelGrid
+    band_wavelengths_nm: tuple[float, ...] = ()
+    start: str | None = None
+    attributes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def dims(self) -> tuple[str, ...]:
+        """Dimensions of the extinction."""
+        return ("band", *self.grid.dims) if self.band_wavelengths_nm else self.grid.dims
+
+
+def define(dataset: netCDF4.Dataset, product: Product) -> netCDF4.Variable:
     """Write everything but the extinction itself into a new file.
 
     Args:
         dataset: Open for writing, empty.
-        parts: The extraction it will hold.
+        product: What it will hold.
 
-    Raises:
-        SceneError: If the extraction lacks what the file must tell.
+    Returns:
+        The variable of the extinction.
     """
-    grid = parts.grid
-    for name, values in grid.coords().items():
+    for name, values in product.grid.coords().items():
         dataset.createDimension(name, values.size)
         variable = dataset.createVariable(name, "f8", (name,))
         variable.setncatts(_COORDINATES[name])
         variable[:] = values
-    _write_crs(dataset, parts)
-    _write_latitude_longitude(dataset, parts)
+    _write_crs(dataset)
+    _write_latitude_longitude(dataset, product.grid)
     coordinates = ["latitude", "longitude"]
-    if _write_time(dataset, parts):
+    if product.start is not None:
+        _write_time(dataset, product.start)
         coordinates.append("time")
-    if parts.bands > 1:
-        _write_bands(dataset, parts)
+    if product.band_wavelengths_nm:
+        _write_bands(dataset, product.band_wavelengths_nm)
         coordinates.append("wavelength")
-    extra = ("band",) if parts.bands > 1 else ()
-    variable = dataset.createVariable(
-        "extinction",
-        "f4",
-        (*extra, *grid.dims),
-        zlib=True,
-        complevel=4,
-        shuffle=True,
-        # Alike along altitude and the horizontal: levels and columns are both read.
-        chunksizes=(1,) * len(extra) + grid.chunk_shape,
-        fill_value=np.float32(netCDF4.default_fillvals["f4"]),
-    )
+    variable = create_cells(dataset, product, "extinction", "f4", product.dims, fill_value=MISSING)
     variable.setncatts(
         {
             # No standard name: CF has one for aerosol, which leaves out cloud droplets, and none for clouds.
@@ -89,10 +101,33 @@ def define(dataset: netCDF4.Dataset, parts: Parts) -> None:
             "comment": "Fitted to measured radiances, which say little about the inside of opaque clouds.",
         }
     )
-    dataset.setncatts(_attributes(parts))
+    dataset.setncatts(_attributes(product))
+    return variable
 
 
-def _write_crs(dataset: netCDF4.Dataset, parts: Parts) -> None:
+def create_cells(
+    dataset: netCDF4.Dataset,
+    product: Product,
+    name: str,
+    kind: str,
+    dims: tuple[str, ...],
+    fill_value: np.float32 | None = None,
+) -> netCDF4.Variable:
+    """Create a compressed variable with a value for every cell."""
+    return dataset.createVariable(
+        name,
+        kind,
+        dims,
+        zlib=True,
+        complevel=4,
+        shuffle=True,
+        # Alike along altitude and the horizontal: levels and columns are both read.
+        chunksizes=(1,) * (len(dims) - 3) + product.grid.chunk_shape,
+        fill_value=fill_value,
+    )
+
+
+def _write_crs(dataset: netCDF4.Dataset) -> None:
     variable = dataset.createVariable("crs", "i4")
     variable.setncatts(
         {
@@ -106,11 +141,8 @@ def _write_crs(dataset: netCDF4.Dataset, parts: Parts) -> None:
     )
 
 
-def _write_time(dataset: netCDF4.Dataset, parts: Parts) -> bool:
-    """Write the start of the observation as a scalar coordinate, if the scene knows it."""
-    start = parts.plan["source"]["scene"].get("time_coverage_start")
-    if start is None:
-        return False
+def _write_time(dataset: netCDF4.Dataset, start: str) -> None:
+    """Write the start of the observation as a scalar coordinate."""
     moment = datetime.fromisoformat(start)
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
@@ -124,27 +156,26 @@ def _write_time(dataset: netCDF4.Dataset, parts: Parts) -> bool:
         }
     )
     variable[...] = moment.timestamp()
-    return True
 
 
-def _write_latitude_longitude(dataset: netCDF4.Dataset, parts: Parts) -> None:
-    names = {"latitude": "degrees_north", "longitude": "degrees_east"}
-    for name, units in names.items():
-        variable = dataset.createVariable(name, "f8", ("y", "x"), zlib=True, shuffle=True)
+def _write_latitude_longitude(dataset: netCDF4.Dataset, grid: VoxelGrid) -> None:
+    _, ny, nx = grid.shape
+    edge = _COLUMNS_AT_ONCE
+    for name, units in {"latitude": "degrees_north", "longitude": "degrees_east"}.items():
+        chunks = (min(edge, ny), min(edge, nx))
+        variable = dataset.createVariable(name, "f8", ("y", "x"), zlib=True, shuffle=True, chunksizes=chunks)
         variable.setncatts({"standard_name": name, "long_name": f"{name} of the column", "units": units})
-    for row in range(0, parts.grid.shape[1], _ROWS_AT_ONCE):
-        rows = slice(row, min(row + _ROWS_AT_ONCE, parts.grid.shape[1]))
-        values = parts.grid.latitude_longitude(rows)
-        for name, block in zip(names, values, strict=True):
-            dataset.variables[name][rows] = block
+    for row in range(0, ny, edge):
+        for column in range(0, nx, edge):
+            where = slice(row, min(row + edge, ny)), slice(column, min(column + edge, nx))
+            dataset["latitude"][where], dataset["longitude"][where] = grid.latitude_longitude(*where)
 
 
-def _write_bands(dataset: netCDF4.Dataset, parts: Parts) -> None:
-    wavelengths = _wavelengths(parts)
-    dataset.createDimension("band", parts.bands)
+def _write_bands(dataset: netCDF4.Dataset, wavelengths_nm: tuple[float, ...]) -> None:
+    dataset.createDimension("band", len(wavelengths_nm))
     band = dataset.createVariable("band", "i4", ("band",))
     band.setncatts({"long_name": "index of the spectral band, by wavelength", "units": "1"})
-    band[:] = np.arange(parts.bands)
+    band[:] = np.arange(len(wavelengths_nm))
     wavelength = dataset.createVariable("wavelength", "f8", ("band",))
     wavelength.setncatts(
         {
@@ -153,47 +184,20 @@ def _write_bands(dataset: netCDF4.Dataset, parts: Parts) -> None:
             "units": "nm",
         }
     )
-    wavelength[:] = wavelengths
+    wavelength[:] = wavelengths_nm
 
 
-def _wavelengths(parts: Parts) -> NDArray[np.float64]:
-    wavelengths = np.asarray(parts.plan["source"]["scene"].get("wavelengths_nm", []), np.float64)
-    if wavelengths.size != parts.bands:
-        raise SceneError(
-            f"{parts.path}: {wavelengths.size} wavelengths for {parts.bands} bands, expected as many"
-        )
-    return wavelengths
-
-
-def _attributes(parts: Parts) -> dict[str, Any]:
-    """Global attributes: conventions, origin, and what made the file."""
-    source = parts.plan["source"]
-    identity, scene = source["identity"], source["scene"]
-    provenance = scene.get("provenance", {})
-    granule = scene.get("granule", identity["scene"])
+def _attributes(product: Product) -> dict[str, Any]:
+    """Global attributes: conventions, geometry, and what made the file."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
     attributes = {
         "Conventions": "CF-1.11, ACDD-1.3",
-        "title": f"Three-dimensional cloud extinction retrieved from {granule}",
-        "source": f"multi-angle satellite imagery; neural field of atmonr {source['atmonr_version']}",
         "history": f"{now} atmonr {__version__} merge",
         "date_created": now,
-        "time_coverage_start": scene.get("time_coverage_start", ""),
-        "time_coverage_end": scene.get("time_coverage_end", ""),
-        "frame": json.dumps(parts.grid.frame.to_json()),
+        "frame": json.dumps(product.grid.frame.to_json()),
         "frame_comment": _FRAME_COMMENT,
-        "horizontal_spacing_m": parts.grid.step_m[1],
-        "vertical_spacing_m": parts.grid.step_m[0],
-        "wavelengths_nm": scene.get("wavelengths_nm", []),
-        "source_granule": granule,
-        "source_file": provenance.get("source", ""),
-        "source_sha256": provenance.get("source_sha256", ""),
-        "scene": identity["scene"],
-        "scene_id": identity["scene_id"],
-        "run_config_sha256": identity["config_sha256"],
-        "checkpoint": identity["checkpoint"],
-        "checkpoint_sha256": identity["checkpoint_sha256"],
-        "grid_sha256": parts.grid.digest,
-        "config": source["config_toml"],
+        "horizontal_spacing_m": product.grid.step_m[1],
+        "vertical_spacing_m": product.grid.step_m[0],
+        **product.attributes,
     }
     return {name: value for name, value in attributes.items() if value not in ("", [])}

@@ -1,19 +1,20 @@
 """The folder an extraction fills: one Zarr array, a plan, and a receipt for every finished shard.
 
     parts.zarr/
-      plan.json             grid, run and checkpoint it is made from; written first, never changed
-      extinction/           a Zarr v3 array, dimensions band, altitude, y, x [m-1]
-      receipts/0-3-5.json   one per shard, written after the shard is on disk
+      plan.json                     grid, run and checkpoint it is made from; written first, never changed
+      extinction/                   a Zarr v3 array, dimensions band, altitude, y, x [m-1]
+      receipts/0-3-5.9f86d081.json  shard 0-3-5 with a checksum of 9f86d081…; written after the shard
 
-The folder is complete when every shard has a receipt that fits its file, and never looks so before.
+A shard is finished when its file has the checksum of one of its receipts, and never looks so before. Every
+file is written whole under a temporary name and renamed. A shard may be written by two processes, when an old
+job lives on beside the one that resumes it: they write whole files with receipts of different names, so
+whichever comes last leaves a file with a receipt that fits.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,13 +24,16 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from atmonr.atomic import atomic_file, atomic_folder, flush_to_disk, sha256
+from atmonr.atomic import atomic_file, atomic_folder
 from atmonr.errors import SceneError, StoreError, UsageError
+from atmonr.extract import plan_file, shard_file
 from atmonr.extract.grid import VoxelGrid
+from atmonr.extract.receipts import AGAIN, Receipts
 from atmonr.extract.shards import Shard, shards
 
 _ARRAY = "extinction"
-_FORMAT = 1
+_PLAN = "plan.json"
+_RECEIPTS = "receipts"
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,7 @@ class Parts:
 
     Attributes:
         path: The folder.
-        plan: What plan.json holds: `format`, `grid`, `bands`, `source`.
+        plan: What plan.json holds: `format`, `grid`, `bands`, `source`, `array`.
     """
 
     path: Path
@@ -47,6 +51,8 @@ class Parts:
     @classmethod
     def create_or_resume(cls, path: Path, grid: VoxelGrid, bands: int, source: dict[str, Any]) -> Parts:
         """Make the folder with an empty array, or open it if it is an extraction of the same thing.
+
+        Opening mends what follows from the request itself: a damaged plan.json or zarr.json.
 
         Args:
             path: The folder.
@@ -58,23 +64,27 @@ class Parts:
             UsageError: If `path` exists and is something else.
             StoreError: If it cannot be written.
         """
-        plan = {"format": _FORMAT, "grid": grid.to_json(), "bands": bands, "source": source}
+        plan = plan_file.make(grid, bands, source)
         if not path.exists():
             with atomic_folder(path) as folder:
-                (folder / "plan.json").write_text(json.dumps(plan, indent=2) + "\n", encoding="utf-8")
-                (folder / "receipts").mkdir()
-                _allocate(folder, grid, bands)
+                (folder / _RECEIPTS).mkdir()
+                (folder / _ARRAY).mkdir()
+                plan_file.write(folder / _PLAN, plan)
+                cls(folder, plan)._write_metadata()
             return cls(path, plan)
-        if not (path / "plan.json").is_file():
+        if not (path / _PLAN).is_file() and not (path / _RECEIPTS).is_dir():
             raise UsageError(
                 f"{path}: exists and is not an extraction; choose another name or remove it first"
             )
-        existing = cls.open(path)
-        if existing.plan != json.loads(json.dumps(plan)):
+        existing = cls(path, _mended(path, plan))
+        if not plan_file.same_request(existing.plan, plan):
             raise UsageError(
                 f"{path}: holds an extraction of another run, checkpoint or grid; "
                 "choose another name or remove it first"
             )
+        if not existing._metadata_fits():
+            existing._write_metadata()
+        existing._sweep()
         return existing
 
     @classmethod
@@ -82,16 +92,14 @@ class Parts:
         """Open an extraction.
 
         Raises:
-            SceneError: If `path` is not one; names what is missing.
+            SceneError: If `path` is not one, or a file that describes it is damaged; names the file.
         """
-        plan = _read_json(path / "plan.json", "expected the output of atmonr extract")
-        if plan.get("format") != _FORMAT:
-            raise SceneError(
-                f"{path}: format {plan.get('format')}, this version reads {_FORMAT}; extract again"
-            )
-        if not {"identity", "scene"} <= dict(plan.get("source", {})).keys() or "bands" not in plan:
-            raise SceneError(f"{path}/plan.json: does not say what was extracted; extract again")
-        return cls(path, plan)
+        parts = cls(path, plan_file.read(path / _PLAN))
+        if not {"identity", "scene"} <= dict(parts.plan["source"]).keys():
+            raise SceneError(f"{path / _PLAN}: does not say what was extracted; extract again")
+        if not parts._metadata_fits():
+            raise SceneError(f"{parts._metadata_file}: missing or damaged Zarr array; {AGAIN} to repair it")
+        return parts
 
     @cached_property
     def grid(self) -> VoxelGrid:
@@ -99,7 +107,7 @@ class Parts:
         try:
             return VoxelGrid.from_json(self.plan["grid"])
         except (KeyError, TypeError, ValueError) as error:
-            raise SceneError(f"{self.path}/plan.json: no valid grid ({error!r}); extract again") from error
+            raise SceneError(f"{self.path / _PLAN}: no valid grid ({error!r}); extract again") from error
 
     @property
     def bands(self) -> int:
@@ -115,7 +123,7 @@ class Parts:
         """Write a whole shard, then its receipt. Writing it again is harmless.
 
         Args:
-            shard: The shard, which no other process writes at the same time.
+            shard: The shard.
             extinction: [m^-1], shape (band, altitude, y, x) of the shard, finite.
 
         Raises:
@@ -127,44 +135,28 @@ class Parts:
                 f"{self.path}: shard {shard.name}: the field gave negative or non-finite extinction; "
                 "the checkpoint is not usable"
             )
-        file = self._file(shard)
-        try:
-            # Zarr completes a shard at the edge of the grid from the file, which a crash may have damaged.
-            file.unlink(missing_ok=True)
-            self._array[(slice(None), *shard.slices)] = extinction
-            flush_to_disk(file)
-            flush_to_disk(file.parent)
-        except OSError as error:
-            raise StoreError(f"{file}: cannot write: {error.strerror or error}") from error
-        receipt = {**self._expected(shard), "sha256": sha256(file), "size_bytes": file.stat().st_size}
-        with atomic_file(self._receipt(shard)) as temporary:
-            temporary.write_text(json.dumps(receipt, indent=2) + "\n", encoding="utf-8")
+        content = shard_file.encode(self.plan["array"], shard, extinction)
+        with atomic_file(self._file(shard)) as temporary:
+            temporary.write_bytes(content)
+        self._receipts.write(shard, content)
 
     def missing(self) -> list[Shard]:
         """Return the shards without a receipt."""
-        return [shard for shard in self.shards if not self._receipt(shard).exists()]
+        known = {name.partition(".")[0] for name in self._receipts.names()}
+        return [shard for shard in self.shards if shard.name not in known]
+
+    def strangers(self) -> list[str]:
+        """Return the names of receipts for shards that this grid does not have."""
+        ours = {shard.name for shard in self.shards}
+        return [name for name in self._receipts.names() if name.partition(".")[0] not in ours]
 
     def verify(self, shard: Shard) -> None:
-        """Check that a shard's receipt belongs to this extraction and fits the shard's file.
+        """Check that a shard's file fits a receipt of this extraction.
 
         Raises:
             SceneError: Otherwise; names the file and what is wrong with it.
         """
-        path = self._receipt(shard)
-        receipt = _read_json(path, f"expected the receipt of shard {shard.name}")
-        for key, expected in self._expected(shard).items():
-            if receipt.get(key) != expected:
-                raise SceneError(
-                    f"{path}: {key} is {receipt.get(key)}, expected {expected}: the shard is of another "
-                    "extraction; run atmonr extract again"
-                )
-        file = self._file(shard)
-        if not file.is_file():
-            raise SceneError(f"{file}: shard {shard.name} is missing though it has a receipt; extract again")
-        if sha256(file) != receipt.get("sha256"):
-            raise SceneError(
-                f"{file}: shard {shard.name} is damaged: its checksum is not that of its receipt"
-            )
+        self._verified_content(shard)
 
     def verified(self, shard: Shard) -> bool:
         """Return whether a shard is finished and intact."""
@@ -174,66 +166,87 @@ class Parts:
             return False
         return True
 
+    def load(self, shard: Shard) -> zarr.Array[Any]:
+        """Return the extinction [m^-1] of a shard that has been checked, in memory, compressed.
+
+        Returns:
+            The whole array (band, altitude, y, x), of which the cells of this shard alone are there.
+
+        Raises:
+            SceneError: If the shard does not fit its receipt.
+        """
+        return shard_file.decode(self.plan["array"], shard, self._verified_content(shard))
+
     def read(self, shard: Shard) -> NDArray[np.float32]:
-        """Return a shard's extinction [m^-1], shape (band, altitude, y, x)."""
-        with self._zarr_errors():
-            return np.asarray(self._array[(slice(None), *shard.slices)], np.float32)
+        """Return a checked shard's extinction [m^-1], shape (band, altitude, y, x)."""
+        return np.asarray(self.load(shard)[(slice(None), *shard.slices)], np.float32)
 
-    def _expected(self, shard: Shard) -> dict[str, Any]:
-        return {
-            "shard": shard.name,
-            "start": list(shard.start),
-            "stop": list(shard.stop),
-            "plan_sha256": self._digest,
-            "grid_sha256": self.grid.digest,
-            "source": self.plan["source"]["identity"],
-        }
+    def _verified_content(self, shard: Shard) -> bytes:
+        # Read once and whole: what is checked is what is used, even if the file is replaced meanwhile.
+        file = self._file(shard)
+        content = None
+        with suppress(FileNotFoundError), _store_errors(file):
+            content = file.read_bytes()
+        self._receipts.refuse_unacknowledged(shard, file, content)
+        return content or b""
 
     @cached_property
-    def _digest(self) -> str:
-        return hashlib.sha256(json.dumps(self.plan, sort_keys=True).encode()).hexdigest()
+    def _receipts(self) -> Receipts:
+        return Receipts(
+            self.path / _RECEIPTS,
+            {
+                "plan_sha256": plan_file.digest(self.plan),
+                "grid_sha256": self.grid.digest,
+                "source": self.plan["source"]["identity"],
+            },
+        )
 
-    @cached_property
-    def _array(self) -> Any:
-        with self._zarr_errors():
-            return zarr.open_array(self.path / _ARRAY, mode="r+", zarr_format=3)
+    @property
+    def _metadata_file(self) -> Path:
+        return self.path / _ARRAY / shard_file.METADATA
+
+    def _metadata_fits(self) -> bool:
+        expected = shard_file.metadata_text(self.plan["array"]).encode()
+        return self._metadata_file.is_file() and self._metadata_file.read_bytes() == expected
+
+    def _write_metadata(self) -> None:
+        with atomic_file(self._metadata_file) as temporary:
+            temporary.write_text(shard_file.metadata_text(self.plan["array"]), encoding="utf-8")
+
+    def _sweep(self) -> None:
+        """Remove what killed processes left under temporary names."""
+        with _store_errors(self.path):
+            for leftover in self.path.rglob(".*.tmp*"):
+                leftover.unlink(missing_ok=True)
 
     def _file(self, shard: Shard) -> Path:
-        return self.path / _ARRAY / self._array.metadata.encode_chunk_key((0, *shard.index))
-
-    def _receipt(self, shard: Shard) -> Path:
-        return self.path / "receipts" / f"{shard.name}.json"
-
-    @contextmanager
-    def _zarr_errors(self) -> Iterator[None]:
-        try:
-            yield
-        # Zarr and its codecs raise many kinds for damaged files; what they say is kept.
-        except Exception as error:
-            raise SceneError(f"{self.path}/{_ARRAY}: damaged Zarr array ({error}); extract again") from error
+        return self.path / _ARRAY / shard_file.chunk_key(shard)
 
 
-def _allocate(folder: Path, grid: VoxelGrid, bands: int) -> None:
-    """Write the metadata of the array; no values, so it costs nothing."""
-    zarr.create_array(
-        folder / _ARRAY,
-        zarr_format=3,
-        shape=(bands, *grid.shape),
-        chunks=(1, *grid.chunk_shape),
-        # All bands of a place in one shard: the field gives them together.
-        shards=(bands, *grid.shard_shape),
-        dtype="float32",
-        # A shard that was never written must not read as clear air.
-        fill_value=np.nan,
-        dimension_names=("band", *grid.dims),
-        attributes={"units": "m-1", "long_name": "volume extinction coefficient"},
-    )
+def _mended(path: Path, asked: dict[str, Any]) -> dict[str, Any]:
+    """Return the plan of a folder; one that is damaged is written anew if the shards there follow it.
 
-
-def _read_json(path: Path, expected: str) -> dict[str, Any]:
+    Raises:
+        UsageError: If it is damaged and the shards are of something else.
+    """
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
+        return plan_file.read(path / _PLAN)
+    except SceneError as error:
+        receipts = Receipts(path / _RECEIPTS, {})
+        if receipts.names() and not receipts.of_extraction(plan_file.digest(asked)):
+            raise UsageError(
+                f"{error}: the shards in {path} are not of what is asked for now; "
+                "ask for the same again, or choose another name"
+            ) from error
+    plan_file.write(path / _PLAN, asked)
+    return asked
+
+
+@contextmanager
+def _store_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise
     except OSError as error:
-        raise SceneError(f"{path}: {error.strerror or error}; {expected}") from error
-    except (ValueError, TypeError) as error:
-        raise SceneError(f"{path}: not a JSON object ({error}); {expected}") from error
+        raise StoreError(f"{path}: {error.strerror or error}") from error

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
+from uuid import uuid4
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from atmonr.atomic import sha256
 from atmonr.errors import ResumeError, UsageError
 from atmonr.extract.grid import VoxelGrid
 from atmonr.extract.parts import Parts
-from atmonr.extract.shards import Shard, plan
+from atmonr.extract.shards import Shard, pull
 from atmonr.geo.frame import Frame
 from atmonr.run import Run
 from atmonr.world import World
@@ -88,7 +89,12 @@ def extract(
         bands = sample(field, centre, world.device).shape[0]
         Parts.create_or_resume(out, asked, bands, source)
     world.barrier()
-    fill(Parts.open(out), field, world, quiet=quiet)
+    parts = Parts.open(out)
+    # A name of its own for every extraction, should one world do several.
+    counter = world.broadcast_object(f"shards {uuid4().hex}")
+    todo = pull(parts.shards, lambda: world.next_number(counter))
+    with _progress(parts.shards, shown=not quiet and world.rank == 0) as watched:
+        fill(parts, field, world.device, watched(todo))
     world.barrier()
     return out
 
@@ -152,19 +158,24 @@ def describe_source(run: Run, scene: str, info: dict[str, Any]) -> dict[str, Any
     }
 
 
-def fill(parts: Parts, field: Extinction, world: World, *, quiet: bool = True) -> int:
-    """Compute and write the shards of this rank that are not finished.
+def fill(parts: Parts, field: Extinction, device: torch.device, todo: Iterable[Shard]) -> int:
+    """Compute and write those shards that are not finished.
+
+    Args:
+        parts: The extraction.
+        field: What is sampled.
+        device: Where the field is.
+        todo: Shards of the extraction, which no other rank gets.
 
     Returns:
         The number of shards written.
     """
-    mine = plan(parts.grid, world.size)[world.rank]
-    todo = [shard for shard in mine if not parts.verified(shard)]
-    with _progress(len(mine), len(mine) - len(todo), shown=not quiet and world.rank == 0) as advance:
-        for shard in todo:
-            parts.write(shard, sample_shard(field, parts, shard, world.device))
-            advance()
-    return len(todo)
+    written = 0
+    for shard in todo:
+        if not parts.verified(shard):
+            parts.write(shard, sample_shard(field, parts, shard, device))
+            written += 1
+    return written
 
 
 def sample_shard(field: Extinction, parts: Parts, shard: Shard, device: torch.device) -> NDArray[np.float32]:
@@ -196,15 +207,24 @@ def _scene_name(run: Run, scene: str | None) -> str:
 
 
 @contextmanager
-def _progress(total: int, done: int, *, shown: bool) -> Iterator[Any]:
-    """Yield a function to be called after every shard; draws a bar if standard error is a terminal."""
+def _progress(
+    everything: Sequence[Shard], *, shown: bool
+) -> Iterator[Callable[[Iterable[Shard]], Iterable[Shard]]]:
+    """Yield a function that watches shards go by; draws a bar if standard error is a terminal."""
     from rich.console import Console
     from rich.progress import Progress
 
     console = Console(stderr=True)
     if not (shown and console.is_terminal):
-        yield lambda: None
+        yield lambda shards: shards
         return
     with Progress(console=console, transient=True) as bar:
-        task = bar.add_task("extract", total=total, completed=done)
-        yield lambda: bar.advance(task)
+        task = bar.add_task("extract", total=len(everything))
+
+        def watched(shards: Iterable[Shard]) -> Iterator[Shard]:
+            for shard in shards:
+                # Shards are handed out in order, so those before this one are with other ranks or finished.
+                bar.update(task, completed=everything.index(shard))
+                yield shard
+
+        yield watched

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import ceil
 
-from atmonr.errors import UsageError
 from atmonr.extract.grid import VoxelGrid
 
 
@@ -52,21 +52,15 @@ def shards(grid: VoxelGrid) -> list[Shard]:
     return found
 
 
-def plan(grid: VoxelGrid, ranks: int) -> list[list[Shard]]:
-    """Return the shards of each rank.
+def pull(shards: Sequence[Shard], turn: Callable[[], int]) -> Iterator[Shard]:
+    """Yield shards as they are asked for, so that a slow rank holds no other up.
 
     A shard has exactly one owner, so no file has two writers: concurrent writes of parts of one Zarr shard
-    lose data. Shards are dealt in turn, so no rank has more than one shard more than another. They may be
-    computed in any order, and again, with the same result.
+    lose data. Shards may be computed in any order, by anybody, and again, with the same result.
 
     Args:
-        grid: What to divide.
-        ranks: Number of ranks; those beyond the number of shards get an empty list.
-
-    Raises:
-        UsageError: If `ranks` is not positive.
+        shards: What is to be shared out, alike on every rank.
+        turn: Returns 0, 1, 2, …, each number once among all ranks.
     """
-    if ranks < 1:
-        raise UsageError(f"cannot divide a grid among {ranks} ranks: expected at least one")
-    everything = shards(grid)
-    return [everything[rank::ranks] for rank in range(ranks)]
+    while (number := turn()) < len(shards):
+        yield shards[number]

@@ -14,6 +14,7 @@ import numpy as np
 import xarray as xr
 import zarr
 from numpy.typing import NDArray
+from scipy.spatial import ConvexHull, QhullError
 
 import atmonr
 from atmonr.atomic import atomic_folder, sha256
@@ -157,7 +158,7 @@ def _places(view: xr.Dataset, bbox: BoundingBox | None) -> NDArray[np.float32]:
 
 
 def _footprint(granule: Granule, frame: Frame, nadir: NDArray[np.float32]) -> dict[str, Any]:
-    """Median distance of neighbouring pixels [m] and bounds of all pixels [m] of (2, L, P) the nadir view."""
+    """Of (2, L, P) the nadir view: median distance of neighbouring pixels, bounds and outline of all [m]."""
     places = frame.from_geodetic(nadir[0], nadir[1])[..., :2]
     steps = [np.linalg.norm(np.diff(places, axis=axis), axis=-1).ravel() for axis in (0, 1)]
     spacing = np.concatenate(steps)
@@ -168,7 +169,18 @@ def _footprint(granule: Granule, frame: Frame, nadir: NDArray[np.float32]) -> di
             " pixels at different places; expected an image to tell the pixel size from"
         )
     bounds = [*np.nanmin(places, axis=(0, 1)).tolist(), *np.nanmax(places, axis=(0, 1)).tolist()]
-    return {"pixel_m": float(np.median(spacing)), "footprint_m": bounds}
+    outline = _outline(places.reshape(-1, 2))
+    return {"pixel_m": float(np.median(spacing)), "footprint_m": bounds, "outline_m": outline}
+
+
+def _outline(places_m: NDArray[np.float64]) -> list[list[float]]:
+    """Corners of the convex hull of (N, 2) places [m], counterclockwise; none if they lie on a line."""
+    places = places_m[np.isfinite(places_m).all(-1)]
+    try:
+        # The swath is as good as convex; a tenth of a metre keeps rounding from making corners.
+        return np.round(places[ConvexHull(np.round(places, 1)).vertices], 1).tolist()
+    except QhullError:
+        return []
 
 
 def _vectors(granule: Granule, part: Survey) -> dict[str, tuple[str, NDArray[Any]]]:

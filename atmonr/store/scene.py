@@ -41,6 +41,8 @@ class Scene:
         scene_id: SHA-256 of what determines the content; equal for equal scenes wherever they lie.
         sun_direction: coefficients for `atmonr.geo.sun.sun_direction`.
         provenance: source, its checksum and size, version of the code, options, notes.
+        outline_m: x, y of the corners of a convex line around that footprint, counterclockwise [m]; may be
+            empty.
     """
 
     path: Path
@@ -52,6 +54,7 @@ class Scene:
     scene_id: str
     sun_direction: list[list[float]]
     provenance: dict[str, Any]
+    outline_m: list[list[float]]
 
     @property
     def name(self) -> str:
@@ -172,6 +175,7 @@ def _from_attributes(path: Path, group: zarr.Group) -> Scene:
         scene_id=str(attributes["scene_id"]),
         sun_direction=json.loads(attributes["sun_direction"]),
         provenance=json.loads(attributes["provenance"]),
+        outline_m=[[float(x), float(y)] for x, y in attributes.get("outline_m", [])],
     )
 
 

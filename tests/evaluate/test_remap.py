@@ -57,6 +57,18 @@ def test_outside_the_extract_is_clear_and_not_covered(write_truth, write_extract
     assert covered[0].sum() == covered[-1].sum() == 0
 
 
+def test_what_no_scene_of_a_mosaic_covers_is_clear_and_not_covered(write_truth, write_extract):
+    extract = write_extract(lambda lat, lon, h, x, y: np.where(x < 0, np.nan, 1.0))
+    with pytest.raises(SceneError, match="negative or missing values"):
+        on_truth_cells(open_extract(extract), read_truth(write_truth()))
+    with xr.load_dataset(extract) as dataset:
+        dataset["contributing_granules"] = dataset.extinction.notnull().astype("u1")
+    dataset.to_netcdf(extract)
+    values, covered = on_truth_cells(open_extract(extract), read_truth(write_truth()))
+    np.testing.assert_allclose(values, covered)
+    assert 0.4 < covered.mean() < 0.6 and covered.max() == 1.0
+
+
 @pytest.mark.parametrize("latitude, longitude", [(19.5, -61.5), (-18.0, 118.5)])
 def test_another_place_is_refused(write_truth, write_extract, latitude, longitude):
     extract = write_extract(lambda lat, lon, h, x, y: np.ones_like(h), latitude, longitude)

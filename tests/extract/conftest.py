@@ -13,8 +13,8 @@ from atmonr.extract.grid import VoxelGrid
 from atmonr.extract.parts import Parts
 from atmonr.extract.session import fill
 from atmonr.geo.frame import Frame
-from atmonr.world import World
 
+CPU = torch.device("cpu")
 SOURCE = {
     "identity": {
         "config_sha256": "c" * 64,
@@ -86,5 +86,5 @@ def make_grid() -> Callable[..., VoxelGrid]:
 def finished(tmp_path: Path, make_grid, wave_field, source) -> Parts:
     """A complete extraction of 65 x 65 columns, 40 levels: 9 shards, those at the edges not full."""
     parts = Parts.create_or_resume(tmp_path / "parts.zarr", make_grid(), 1, source)
-    fill(parts, wave_field, World.single("cpu"))
+    fill(parts, wave_field, CPU, parts.shards)
     return parts

@@ -8,6 +8,7 @@ import signal
 import netCDF4
 import numpy as np
 import pytest
+import torch
 import xarray as xr
 from pyproj import Geod
 
@@ -16,8 +17,8 @@ from atmonr.extract.merge import merge
 from atmonr.extract.parts import Parts
 from atmonr.extract.session import fill
 from atmonr.geo.frame import Frame
-from atmonr.world import World
 
+CPU = torch.device("cpu")
 PLACES = {
     "equator": (0.0, 20.0),
     "60 north": (60.0, -20.0),
@@ -45,7 +46,7 @@ def test_a_field_equal_to_a_coordinate_comes_back_equal_to_that_coordinate(
     for name, (function, coordinate, tolerance) in QUANTITIES.items():
         field = known_field(lambda p, f=function: f(grid.frame.to_geodetic(p), p))
         parts = Parts.create_or_resume(tmp_path / f"{name}.zarr", grid, 1, source)
-        fill(parts, field, World.single("cpu"))
+        fill(parts, field, CPU, parts.shards)
         with xr.open_dataset(merge([parts.path], tmp_path / f"{name}.nc")) as dataset:
             expected = coordinate(dataset).broadcast_like(dataset.extinction)
             # The pole itself has every longitude.
@@ -95,7 +96,7 @@ def test_the_file_is_compressed_and_chunked_for_levels_and_columns(finished, tmp
 
 def test_bands_keep_their_wavelengths(make_grid, known_field, source, tmp_path):
     parts = Parts.create_or_resume(tmp_path / "parts.zarr", make_grid(step_m=1_000.0), 4, source)
-    fill(parts, known_field(lambda p: np.ones(len(p)), bands=4), World.single("cpu"))
+    fill(parts, known_field(lambda p: np.ones(len(p)), bands=4), CPU, parts.shards)
     with xr.open_dataset(merge([parts.path], tmp_path / "extract.nc")) as dataset:
         assert dataset.extinction.dims == ("band", "altitude", "y", "x")
         assert dataset.wavelength.values.tolist() == [441.0, 549.0, 669.0, 873.0]
@@ -107,9 +108,14 @@ def test_bands_keep_their_wavelengths(make_grid, known_field, source, tmp_path):
 
 def test_bands_without_wavelengths_are_refused(make_grid, known_field, source, tmp_path):
     parts = Parts.create_or_resume(tmp_path / "parts.zarr", make_grid(step_m=1_000.0), 3, source)
-    fill(parts, known_field(lambda p: np.ones(len(p)), bands=3), World.single("cpu"))
+    fill(parts, known_field(lambda p: np.ones(len(p)), bands=3), CPU, parts.shards)
     with pytest.raises(SceneError, match="4 wavelengths for 3 bands"):
         merge([parts.path], tmp_path / "extract.nc")
+
+
+def receipt_of(parts: Parts, name: str):
+    (receipt,) = (parts.path / "receipts").glob(f"{name}.*.json")
+    return receipt
 
 
 def refused(parts: Parts, message: str) -> None:
@@ -121,7 +127,7 @@ def refused(parts: Parts, message: str) -> None:
 
 def test_holes_are_refused_and_named(finished):
     for name in ("0-0-2", "0-1-1"):
-        (finished.path / "receipts" / f"{name}.json").unlink()
+        receipt_of(finished, name).unlink()
     refused(finished, r"2 of 9 shards are missing \(0-0-2, 0-1-1\)")
 
 
@@ -139,7 +145,7 @@ def test_a_flipped_byte_is_refused_and_leaves_nothing(finished):
 
 
 def test_a_receipt_of_another_extraction_is_refused(finished):
-    path = finished.path / "receipts/0-1-0.json"
+    path = receipt_of(finished, "0-1-0")
     receipt = json.loads(path.read_text())
     path.write_text(json.dumps({**receipt, "source": {**receipt["source"], "scene_id": "another"}}))
     refused(finished, "of another extraction")
@@ -158,15 +164,15 @@ def test_an_existing_output_is_refused_and_kept(finished, tmp_path):
     assert out.read_text() == "precious"
 
 
-def test_several_extractions_are_not_mosaicked_yet(finished, tmp_path):
-    with pytest.raises(UsageError, match="mosaics are not supported yet"):
-        merge([finished.path, finished.path], tmp_path / "extract.nc")
+def test_nothing_to_merge_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="expected at least one output of atmonr extract"):
+        merge([], tmp_path / "extract.nc")
 
 
 def test_a_full_disk_is_a_store_error_and_leaves_nothing(make_grid, known_field, source, tmp_path):
     parts = Parts.create_or_resume(tmp_path / "parts.zarr", make_grid(), 1, source)
     noise = np.random.default_rng(0)
-    fill(parts, known_field(lambda p: noise.random(len(p))), World.single("cpu"))
+    fill(parts, known_field(lambda p: noise.random(len(p))), CPU, parts.shards)
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limit[1]))

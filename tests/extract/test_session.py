@@ -1,9 +1,8 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-from dataclasses import replace
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count, zip_longest
 
 import numpy as np
 import pytest
@@ -14,10 +13,10 @@ from atmonr.errors import ResumeError, SceneError, UsageError
 from atmonr.extract import session
 from atmonr.extract.parts import Parts
 from atmonr.extract.session import describe_source, extract, fill, sample, voxel_grid
+from atmonr.extract.shards import pull
 from atmonr.run import Run
-from atmonr.world import World
 
-ALONE = World.single("cpu")
+CPU = torch.device("cpu")
 
 
 @pytest.fixture
@@ -74,7 +73,7 @@ def test_a_large_block_is_asked_for_in_bounded_pieces(make_grid, known_field, so
     field = known_field(lambda points: largest.append(len(points)) or np.ones(len(points)))
     monkeypatch.setattr(session, "_POINTS_AT_ONCE", 5_000)
     parts = Parts.create_or_resume(tmp_path / "parts.zarr", make_grid(), 1, source)
-    fill(parts, field, ALONE)
+    fill(parts, field, CPU, parts.shards)
     assert max(largest) <= 5_000
     assert sum(largest) == 40 * 65 * 65
 
@@ -91,10 +90,13 @@ def test_any_number_of_ranks_writes_what_one_rank_writes(
     finished, make_grid, wave_field, source, tmp_path, ranks
 ):
     shared = Parts.create_or_resume(tmp_path / "shared.zarr", make_grid(), 1, source)
-    written = [fill(shared, wave_field, replace(ALONE, rank=r, size=ranks)) for r in reversed(range(ranks))]
+    turn = count().__next__
+    with ThreadPoolExecutor(ranks) as pool:
+        written = list(
+            pool.map(lambda _: fill(shared, wave_field, CPU, pull(shared.shards, turn)), range(ranks))
+        )
     assert sum(written) == 9
     for shard in finished.shards:
-        shared.verify(shard)
         assert np.array_equal(shared.read(shard), finished.read(shard))
 
 
@@ -109,63 +111,26 @@ def test_a_killed_extraction_resumes_and_skips_finished_shards(
     dying = known_field(dies)
     parts = Parts.create_or_resume(tmp_path / "killed.zarr", make_grid(), 1, source)
     with pytest.raises(KeyboardInterrupt):
-        fill(parts, dying, ALONE)
+        fill(parts, dying, CPU, parts.shards)
     done = 9 - len(parts.missing())
     assert 0 < done < 9
 
     resumed = Parts.create_or_resume(tmp_path / "killed.zarr", make_grid(), 1, source)
-    # On another number of ranks.
-    written = sum(fill(resumed, wave_field, replace(ALONE, rank=r, size=2)) for r in range(2))
+    # On another number of ranks, which pull in turn.
+    turn = count().__next__
+    ranks = [pull(resumed.shards, turn), pull(resumed.shards, turn)]
+    in_turn = (shard for pair in zip_longest(*ranks) for shard in pair if shard)
+    written = fill(resumed, wave_field, CPU, in_turn)
     assert written == 9 - done
     for shard in finished.shards:
         assert np.array_equal(resumed.read(shard), finished.read(shard))
 
 
-KILLED = """
-import sys, time
-from pathlib import Path
-import numpy as np, torch
-from atmonr.extract.parts import Parts
-from atmonr.extract.session import fill
-from atmonr.world import World
-
-class Slow:
-    def extinction(self, points):
-        time.sleep(0.02)
-        print("asked", flush=True)
-        return 0.01 + 1e-7 * points.sum(1, keepdim=True).abs()
-
-fill(Parts.open(Path(sys.argv[1])), Slow(), World.single("cpu"))
-"""
-
-
-@pytest.mark.slow
-def test_sigkill_at_any_moment_costs_no_more_than_the_shard_in_hand(make_grid, known_field, source, tmp_path):
-    def total(points):
-        return 0.01 + 1e-7 * abs(points.sum(1))
-
-    parts = Parts.create_or_resume(tmp_path / "parts.zarr", make_grid(), 1, source)
-    for questions in (2, 1, 3):
-        command = [sys.executable, "-c", KILLED, str(parts.path)]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-            for _ in range(questions):
-                process.stdout.readline()
-            process.kill()
-        assert all(parts.verified(shard) for shard in set(parts.shards) - set(parts.missing()))
-    assert 0 < len(parts.missing()) < 9
-    fill(parts, known_field(total), ALONE)
-    whole = Parts.create_or_resume(tmp_path / "whole.zarr", make_grid(), 1, source)
-    fill(whole, known_field(total), ALONE)
-    for shard in whole.shards:
-        parts.verify(shard)
-        np.testing.assert_allclose(parts.read(shard), whole.read(shard), rtol=1e-5)
-
-
 def test_a_damaged_shard_is_computed_again(finished, wave_field):
     next(finished.path.glob("extinction/c/0/0/1/1")).write_bytes(b"junk")
-    assert fill(finished, wave_field, ALONE) == 1
+    assert fill(finished, wave_field, CPU, finished.shards) == 1
     assert all(finished.verified(shard) for shard in finished.shards)
-    assert fill(finished, wave_field, ALONE) == 0
+    assert fill(finished, wave_field, CPU, finished.shards) == 0
 
 
 def test_a_run_is_extracted_with_its_identity(trained, tmp_path):

@@ -1,13 +1,13 @@
 from __future__ import annotations
 
+from itertools import count
+
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from atmonr.errors import UsageError
 from atmonr.extract.grid import VoxelGrid
-from atmonr.extract.shards import plan, shards
+from atmonr.extract.shards import pull, shards
 from atmonr.geo.frame import Frame
 
 FRAME = Frame(0.0, 0.0, (-1.0, -1.0, 0.0), (1.0, 1.0, 1.0))
@@ -20,25 +20,28 @@ def grid_of(*shape: int) -> VoxelGrid:
 shapes = st.tuples(st.integers(1, 70), st.integers(1, 150), st.integers(1, 150))
 
 
-@given(shape=shapes, ranks=st.integers(1, 40))
+@given(shape=shapes)
 @settings(max_examples=60, deadline=None)
-def test_every_cell_has_exactly_one_owner(shape, ranks):
+def test_every_cell_is_in_exactly_one_shard(shape):
     owners = np.zeros(shape, int)
-    for mine in plan(grid_of(*shape), ranks):
-        for shard in mine:
-            owners[shard.slices] += 1
+    for shard in shards(grid_of(*shape)):
+        owners[shard.slices] += 1
     assert (owners == 1).all()
 
 
-@given(shape=shapes, ranks=st.integers(1, 40))
+@given(everything=st.lists(st.integers(), max_size=30), data=st.data(), ranks=st.integers(1, 5))
 @settings(max_examples=60, deadline=None)
-def test_a_plan_deals_the_same_shards_to_any_number_of_ranks_evenly(shape, ranks):
-    grid = grid_of(*shape)
-    dealt = plan(grid, ranks)
-    assert len(dealt) == ranks
-    assert sorted(shard for mine in dealt for shard in mine) == shards(grid)
-    sizes = [len(mine) for mine in dealt]
-    assert max(sizes) - min(sizes) <= 1
+def test_ranks_of_any_speed_pull_every_shard_exactly_once(everything, data, ranks):
+    turn = count().__next__
+    pulls = [pull(everything, turn) for _ in range(ranks)]
+    pulled = []
+    while pulls:
+        rank = data.draw(st.integers(0, len(pulls) - 1))
+        try:
+            pulled.append(next(pulls[rank]))
+        except StopIteration:
+            del pulls[rank]
+    assert pulled == everything
 
 
 @given(shape=st.tuples(st.integers(1, 3000), st.integers(1, 3000), st.integers(1, 200)))
@@ -59,8 +62,3 @@ def test_shards_are_whole_zarr_shards(shape):
 def test_a_small_grid_has_work_for_many_ranks_and_a_large_one_has_few_files():
     assert len(shards(grid_of(40, 150, 150))) == 25
     assert len(shards(grid_of(80, 5000, 5000))) < 1000
-
-
-def test_no_ranks_are_refused():
-    with pytest.raises(UsageError, match="ranks"):
-        plan(grid_of(1, 1, 1), 0)

@@ -183,6 +183,19 @@ def test_pixel_size_footprint_and_centre_are_those_of_the_nadir_view(tmp_path, c
 
 
 @pytest.mark.parametrize("centre", CENTRES)
+def test_the_outline_goes_around_the_nadir_views_pixels_and_no_farther(tmp_path, centre):
+    scene = make_scene(tmp_path, make_fields(centre=centre))
+    corners = np.array(scene.outline_m)
+    along = np.roll(corners, -1, axis=0) - corners
+    area = 0.5 * (corners[:, 0] * along[:, 1] - corners[:, 1] * along[:, 0]).sum()
+    # Counterclockwise, and the rectangle of 24 by 33 km however the axes are turned against it.
+    assert area == pytest.approx(24_000.0 * 33_000.0, rel=1e-2)
+    x0, y0, x1, y1 = scene.footprint_m
+    assert corners.min(0) == pytest.approx([x0, y0], abs=0.1)
+    assert corners.max(0) == pytest.approx([x1, y1], abs=0.1)
+
+
+@pytest.mark.parametrize("centre", CENTRES)
 def test_the_suns_direction_is_that_of_the_pixels(tmp_path, centre):
     scene = make_scene(tmp_path, make_fields(centre=centre))
     sample = usable_sample(scene)

@@ -1,0 +1,81 @@
+"""The plan of an extraction: written once, checkable byte for byte; all other files follow from it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from atmonr.atomic import atomic_file
+from atmonr.errors import SceneError
+from atmonr.extract.grid import VoxelGrid
+from atmonr.extract.shard_file import array_metadata
+
+FORMAT = 2
+_KEYS = {"format", "grid", "bands", "source", "array"}
+
+
+def make(grid: VoxelGrid, bands: int, source: dict[str, Any]) -> dict[str, Any]:
+    """Return a plan.
+
+    Args:
+        grid: Where the field is sampled.
+        bands: 1 for an extinction shared by all bands, or the number of bands.
+        source: JSON data that says what is extracted: run, scene, checkpoint, code version.
+    """
+    plan = {
+        "format": FORMAT,
+        "grid": grid.to_json(),
+        "bands": bands,
+        "source": source,
+        "array": array_metadata(grid, bands),
+    }
+    return dict(json.loads(json.dumps(plan)))
+
+
+def digest(plan: dict[str, Any]) -> str:
+    """SHA-256 of a plan's content."""
+    return hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()
+
+
+def same_request(a: dict[str, Any], b: dict[str, Any]) -> bool:
+    """Whether two plans extract the same thing, perhaps with another version of Zarr."""
+    return {**a, "array": None} == {**b, "array": None}
+
+
+def write(path: Path, plan: dict[str, Any]) -> None:
+    """Write plan.json."""
+    with atomic_file(path) as temporary:
+        temporary.write_text(_text(plan), encoding="utf-8")
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Read plan.json.
+
+    Raises:
+        SceneError: If it is not there, of another format, or differs in any byte from what was written.
+    """
+    expected = "expected the output of atmonr extract"
+    try:
+        text = path.read_bytes().decode("utf-8")
+        plan = dict(json.loads(text))
+    except OSError as error:
+        raise SceneError(f"{path}: {error.strerror or error}; {expected}") from error
+    except (ValueError, TypeError) as error:
+        raise SceneError(f"{path}: not a JSON object ({error}); {expected}") from error
+    if plan.get("format") != FORMAT and "sha256" not in plan:
+        raise SceneError(f"{path}: format {plan.get('format')}, this version reads {FORMAT}; extract again")
+    plan.pop("sha256", None)
+    if text != _text(plan) or plan.keys() != _KEYS:
+        raise SceneError(
+            f"{path}: damaged: its content does not fit its checksum; "
+            "run the same atmonr extract again to repair it"
+        )
+    if plan["format"] != FORMAT:
+        raise SceneError(f"{path}: format {plan['format']}, this version reads {FORMAT}; extract again")
+    return plan
+
+
+def _text(plan: dict[str, Any]) -> str:
+    return json.dumps({**plan, "sha256": digest(plan)}, indent=2) + "\n"
