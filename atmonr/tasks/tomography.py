@@ -73,14 +73,14 @@ class Tomography:
         """Yields the one loss of a step; see `atmonr.tasks.base.Task`."""
         chosen = self._order.batch(step)
         generator = stream(self._device, self._config.train.seed, step, "jitter")
-        jitter = torch.rand(len(chosen), self.camera.jitters, generator=generator, device=self._device)
+        places = self.camera.places(len(chosen), generator)
         part = slice(share.index * len(chosen) // share.count, (share.index + 1) * len(chosen) // share.count)
         rays = self.rays.take(chosen[part])
         weights = self._config.loss
         loss = torch.zeros((), device=self._device)
-        for seen in self.camera.look(rays, jitter[part]):
+        for seen in self.camera.look(rays, places[part]):
             loss = loss + image_loss(seen.reflectance, rays.reflectance, weights)
-            loss = loss + weights.sparsity * seen.cloud_depth.mean()
+            loss = loss + weights.sparsity * seen.sparsity.mean()
             loss = loss + weights.departure * seen.departure.mean()
         yield "field", loss
 
