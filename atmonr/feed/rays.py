@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from atmonr.errors import SceneError
+from atmonr.feed.footprint import FootprintFit
 from atmonr.geo.frame import Frame
 from atmonr.geo.rays import RayLines, fit_paths, trace
 from atmonr.store.scene import Scene
@@ -42,6 +43,7 @@ class RayBatch:
     length_m: Tensor  # (B,) float32
     reflectance: Tensor  # (B,) float32
     band: Tensor  # (B,) int64
+    pixel: Tensor  # (B, 2, 2) float32, x and y of a step to the next line and to the next pixel [m]
     frame: Frame
     top_height_m: float
     exact: ExactRays | None = None  # with `index` into this batch
@@ -49,8 +51,13 @@ class RayBatch:
     def __len__(self) -> int:
         return len(self.path)
 
-    def points(self, position_BS: Tensor) -> Tensor:
-        """(B, S, 3) frame coordinates x, y, height [m] at fractions of the rays, 0 top, 1 surface."""
+    def points(self, position_BS: Tensor, aside_BS2: Tensor | None = None) -> Tensor:
+        """(B, S, 3) frame coordinates x, y, height [m] at fractions of the rays, 0 top, 1 surface.
+
+        Args:
+            position_BS: (B, S) fractions.
+            aside_BS2: (B, S, 2) place in the pixel, in lines and pixels from its middle; there by default.
+        """
         s, p = position_BS, self.path[:, :, None]
         x = p[:, 0] + s * (p[:, 1] + s * p[:, 2])
         y = p[:, 3] + s * (p[:, 4] + s * p[:, 5])
@@ -61,6 +68,8 @@ class RayBatch:
             along = position_BS[self.exact.index].double().cpu().numpy()
             xyz = rays.origin_ecef + (rays.length_m * along)[..., None] * rays.direction
             points[self.exact.index] = torch.from_numpy(self.frame.from_ecef(xyz)).to(points)
+        if aside_BS2 is not None:
+            points[..., :2] += aside_BS2 @ self.pixel
         return points
 
     def to_sensor(self) -> Tensor:
@@ -71,7 +80,9 @@ class RayBatch:
 
     def select(self, part: slice) -> RayBatch:
         """A run of the batch's rays."""
-        chosen = {name: getattr(self, name)[part] for name in ("path", "length_m", "reflectance", "band")}
+        chosen = {
+            name: getattr(self, name)[part] for name in ("path", "length_m", "reflectance", "band", "pixel")
+        }
         exact = None
         if self.exact is not None:
             start, stop, _ = part.indices(len(self))
@@ -93,6 +104,7 @@ class RayTable:
     reflectance: Tensor  # (R,) float32
     view: Tensor  # (R,) uint8
     view_band: Tensor  # (V,) int64
+    footprint: Tensor  # (V, 6, 4) float32, see `FootprintFit`
     frame: Frame
     top_height_m: float
     exact: ExactRays | None
@@ -113,15 +125,25 @@ class RayTable:
             slot = torch.searchsorted(self.exact.index, index).clamp_max(len(self.exact.index) - 1)
             hit = self.exact.index[slot] == index
             exact = _some(self.exact, slot[hit], torch.nonzero(hit).flatten())
+        path, view = self.path[index], self.view[index].long()
         return RayBatch(
-            self.path[index],
+            path,
             self.length_m[index],
             self.reflectance[index],
-            self.view_band[self.view[index].long()],
+            self.view_band[view],
+            self._pixel(path, view),
             self.frame,
             self.top_height_m,
             exact,
         )
+
+    def _pixel(self, path: Tensor, view: Tensor) -> Tensor:
+        """(B, 2, 2) steps on the ground to the neighbours of pixels [m]; rays keep them at any height."""
+        scale, offset = self.frame.affine()
+        x = (path[:, 0] + path[:, 1] + path[:, 2]) * scale[0] + offset[0]
+        y = (path[:, 3] + path[:, 4] + path[:, 5]) * scale[1] + offset[1]
+        terms = torch.stack([torch.ones_like(x), x, y, x * x, x * y, y * y], 1)
+        return torch.einsum("bt,btc->bc", terms, self.footprint[view]).view(-1, 2, 2)
 
 
 def _some(exact: ExactRays, chosen: Tensor, index: Tensor) -> ExactRays | None:
@@ -140,15 +162,28 @@ def load_rays(scene: Scene, views: NDArray[np.integer], device: torch.device) ->
     Raises:
         SceneError: There is no valid ray in these views.
     """
-    blocks = [block for block in ray_blocks(scene, views) if len(block.length_m)]
+    fit = FootprintFit(scene.frame, len(scene.view_band))
+    blocks = []
+    for block in ray_blocks(scene, views):
+        fit.add(views, block.foot)
+        if len(block.length_m):
+            blocks.append(replace(block, foot=np.empty(0)))  # large, and of no further use
     if not blocks:
         raise SceneError(f"{scene.path}: no valid ray in {len(views)} chosen views; expected at least one")
+    return table_of(scene, blocks, fit.solve(), device)
 
-    return table_of(scene, blocks, device)
 
+def table_of(
+    scene: Scene, blocks: Sequence[RayBlock], footprint: NDArray[np.float32], device: torch.device
+) -> RayTable:
+    """The rays of one or more blocks of a scene, in order, as a table on a device.
 
-def table_of(scene: Scene, blocks: Sequence[RayBlock], device: torch.device) -> RayTable:
-    """The rays of one or more blocks of a scene, in order, as a table on a device."""
+    Args:
+        scene: The scene.
+        blocks: The rays.
+        footprint: (V, 6, 4) of a `FootprintFit` over the whole scene.
+        device: Where the table is to live.
+    """
 
     def gather(name: str) -> Tensor:
         return torch.from_numpy(np.concatenate([getattr(block, name) for block in blocks])).to(device)
@@ -159,6 +194,7 @@ def table_of(scene: Scene, blocks: Sequence[RayBlock], device: torch.device) -> 
         reflectance=gather("reflectance"),
         view=gather("view"),
         view_band=torch.from_numpy(scene.view_band.astype(np.int64)).to(device),
+        footprint=torch.from_numpy(footprint).to(device),
         frame=scene.frame,
         top_height_m=scene.top_height_m,
         exact=_gather_exact(blocks, device),
@@ -173,6 +209,7 @@ class RayBlock:
     length_m: NDArray[np.float32]
     reflectance: NDArray[np.float32]
     view: NDArray[np.uint8]
+    foot: NDArray[np.float64]  # (V, L, P, 2) x, y on the ground [m] of all pixels, NaN if not valid
     slant: NDArray[np.int64]  # positions of the rays that need fp64
     lines: RayLines  # of those rays
 
@@ -184,6 +221,7 @@ class RayBlock:
             self.length_m[chosen],
             self.reflectance[chosen],
             self.view[chosen],
+            np.empty(0),  # large, and of no further use
             place,
             RayLines(*(array[slot] for array in self.lines)),
         )
@@ -213,12 +251,15 @@ def ray_blocks(
         rays = trace(latitude, longitude, altitude, zenith, azimuth, scene.top_height_m)
         path, residual = fit_paths(scene.frame, rays, scene.top_height_m)
         slant = np.flatnonzero(residual > follow_above_m)
+        foot = np.full((*valid.shape, 2), np.nan)
+        foot[valid] = path[:, [0, 3]] + path[:, [1, 4]] + path[:, [2, 5]]
         view = np.broadcast_to(views.astype(np.uint8)[:, None, None], valid.shape)[valid]
         yield RayBlock(
             path,
             rays.length_m.astype(np.float32),
             read("reflectance")[valid].astype(np.float32),
             view,
+            foot,
             slant,
             RayLines(*(array[slant] for array in rays)),
         )

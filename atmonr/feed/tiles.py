@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from atmonr.feed.footprint import FootprintFit
 from atmonr.feed.rays import RayBatch, RayBlock, RayTable, ray_blocks, table_of
 from atmonr.geo.tiles import Tiling
 from atmonr.store.scene import Scene
@@ -91,13 +92,16 @@ def load_tiles(
     """
     kept: dict[int, list[_Piece]] = {tile: [] for tile in tiles}
     total = 0
+    footprint = FootprintFit(scene.frame, len(scene.view_band))
     for block in ray_blocks(scene, views):
+        footprint.add(views, block.foot)
         cuts, runs = tiling.runs(block.path)
         for tile, pieces in kept.items():
             chosen = np.flatnonzero((runs == tile).any(1))
             pieces.append(_Piece(block.some(chosen), total + chosen, cuts[chosen], runs[chosen]))
         total += len(block.length_m)
-    return total, {tile: _joined(scene, tile, pieces, device) for tile, pieces in kept.items()}
+    size = footprint.solve()
+    return total, {tile: _joined(scene, tile, pieces, size, device) for tile, pieces in kept.items()}
 
 
 @dataclass(frozen=True)
@@ -110,7 +114,9 @@ class _Piece:
     runs: NDArray[np.int32]
 
 
-def _joined(scene: Scene, tile: int, pieces: list[_Piece], device: torch.device) -> TileRays:
+def _joined(
+    scene: Scene, tile: int, pieces: list[_Piece], footprint: NDArray[np.float32], device: torch.device
+) -> TileRays:
     most = max(piece.runs.shape[1] for piece in pieces)
     several = [np.flatnonzero((piece.runs >= 0).sum(1) > 1) for piece in pieces]
     offsets = np.cumsum([0, *(len(piece.number) for piece in pieces[:-1])])
@@ -120,7 +126,7 @@ def _joined(scene: Scene, tile: int, pieces: list[_Piece], device: torch.device)
 
     return TileRays(
         tile=tile,
-        table=table_of(scene, [piece.block for piece in pieces], device),
+        table=table_of(scene, [piece.block for piece in pieces], footprint, device),
         number=np.concatenate([piece.number for piece in pieces]),
         crossing=np.concatenate([chosen + offset for chosen, offset in zip(several, offsets, strict=True)]),
         cuts=np.concatenate(

@@ -28,6 +28,8 @@ class Cloud(NamedTuple):
     extinction: Tensor  # (B, S) of the similar isotropic medium [m^-1]
     source: Tensor  # (B, S) pi J / (mu0 F0)
     departure: Tensor  # (B, S) logarithm of the diffuse part of the source over what the solved light gives
+    direct: Tensor  # (B, S) solved transmittance towards the sun
+    diffuse: Tensor  # (B, S) solved mean intensity of scattered light [1/sr]
 
 
 class AtmosphereField(nn.Module):
@@ -132,10 +134,11 @@ class AtmosphereField(nn.Module):
         extinction = _own_band(depth, aspect.band) / self.setting.top_height_m
         gain = self.phase(features_BF).view(shape[0], 2, -1)
         gain = gain.gather(2, aspect.band[:, None, None].expand(-1, 2, 1)).exp()
-        gain = gain / aspect.sun_cosine[:, None, None]
+        # What is not absorbed of the light that meets a droplet, as in the solution for the light.
+        gain = self.similar_albedo * gain / aspect.sun_cosine[:, None, None]
         solved = gain[:, 0] * direct / 4.0 + gain[:, 1] * diffuse * math.pi
         departure = self._departures(features, features_BF)
-        return Cloud(extinction, solved * departure.exp(), departure)
+        return Cloud(extinction, solved * departure.exp(), departure, direct, diffuse)
 
     def foot(self, points_B3: Tensor, aspect: Aspect, features_BF: Tensor) -> Tensor:
         """(B,) reflectance of the lit ground at the foot of rays [m]: cloud shadows included, air not."""

@@ -11,7 +11,7 @@ from atmonr.errors import ResumeError
 from atmonr.fields.atmosphere import AtmosphereField
 from atmonr.fields.build import build_field
 from atmonr.fields.setting import Setting
-from atmonr.fields.tiled import TiledField, tile_name, tiling_of
+from atmonr.fields.tiled import TiledField, box_of, tile_name, tiling_of
 from atmonr.run import Run
 
 
@@ -33,7 +33,7 @@ def load_field(run: Run, scene: str, device: torch.device) -> AtmosphereField | 
 
     def load(tile: int) -> AtmosphereField:
         path = run.checkpoint(scene, step, tile_name(tile))
-        return _loaded(build_field(config, setting, tiling.box(tile)), path, device)
+        return _loaded(build_field(config, setting, box_of(setting, tiling, tile)), path, device)
 
     return TiledField(tiling, load)
 

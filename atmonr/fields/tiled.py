@@ -15,12 +15,18 @@ from atmonr.fields.setting import Setting
 from atmonr.geo.frame import Frame
 from atmonr.geo.tiles import Tiling
 
+_MARGIN_PIXELS = 2.0
 _KEPT = 4  # tiles in memory while a volume is extracted: more than meet at a corner are seldom of use
 
 
 def tiling_of(frame: Frame, footprint_m: Sequence[float], tiles: int) -> Tiling:
     """How a scene is cut; a function of the scene and the number of tiles alone."""
     return Tiling.of(frame, footprint_m, tiles)
+
+
+def box_of(setting: Setting, tiling: Tiling, tile: int) -> Frame:
+    """The box of a tile's field: wider than the tile, because a ray in it samples its pixel's width."""
+    return tiling.box(tile, _MARGIN_PIXELS * setting.pixel_m)
 
 
 def tile_name(tile: int) -> str:
@@ -32,9 +38,9 @@ def build_tile(config: Config, setting: Setting, tiling: Tiling, tile: int) -> A
     """A tile's untrained field, the same on whichever rank; the shared parameters are equal in all tiles."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.train.seed)
-        common = shared_parameters(build_field(config, setting, tiling.box(0)))
+        common = shared_parameters(build_field(config, setting, box_of(setting, tiling, 0)))
         torch.manual_seed(config.train.seed + 1 + tile)
-        field = build_field(config, setting, tiling.box(tile))
+        field = build_field(config, setting, box_of(setting, tiling, tile))
     with torch.no_grad():
         for name, parameter in shared_parameters(field).items():
             parameter.copy_(common[name])

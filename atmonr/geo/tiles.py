@@ -55,12 +55,13 @@ class Tiling:
     def __len__(self) -> int:
         return (len(self.x_cuts_m) + 1) * (len(self.y_cuts_m) + 1)
 
-    def box(self, tile: int) -> Frame:
-        """The frame with one tile as its box."""
+    def box(self, tile: int, margin_m: float = 0.0) -> Frame:
+        """The frame with one tile as its box, wider by a margin on all four sides."""
         row, column = divmod(tile, len(self.x_cuts_m) + 1)
         (x0, y0, bottom), (x1, y1, top) = self.frame.lower_m, self.frame.upper_m
         x, y = (x0, *self.x_cuts_m, x1), (y0, *self.y_cuts_m, y1)
-        lower, upper = (x[column], y[row], bottom), (x[column + 1], y[row + 1], top)
+        lower = (x[column] - margin_m, y[row] - margin_m, bottom)
+        upper = (x[column + 1] + margin_m, y[row + 1] + margin_m, top)
         return Frame(self.frame.latitude_deg, self.frame.longitude_deg, lower, upper)
 
     def tile_at(self, x_m: Any, y_m: Any) -> Any:

@@ -11,7 +11,7 @@ from torch import Tensor
 from atmonr.feed.tiles import TileBatch
 from atmonr.fields.aspect import Aspect
 from atmonr.render.segments import Runs, integrate_runs, join
-from atmonr.tasks.view import Camera, Seen, aspect_of
+from atmonr.tasks.view import Along, Camera, Seen, aspect_of
 
 
 class Glimpse(NamedTuple):
@@ -21,34 +21,33 @@ class Glimpse(NamedTuple):
     own: Tensor  # (b, M) which runs are in this tile
     run: Tensor  # (b, S) int64, the run that each sample belongs to
     aspect: Aspect
-    cloud_depth: Tensor  # (b,) similar optical depth of cloud in this tile
-    departure: Tensor  # (b, S)
+    along: Along
 
 
-def glimpse(camera: Camera, batch: TileBatch, jitter: Tensor) -> Glimpse:
+def glimpse(camera: Camera, batch: TileBatch, places: Tensor) -> Glimpse:
     """Follows rays through one tile.
 
-    Samples are where they would be without tiles, and each belongs to the run it lies in, so that every tile
-    that a ray passes through knows them alike.
+    Samples are where they would be without tiles, and each belongs to the run that the middle of the pixel is
+    in there, so that every tile that a ray passes through knows them alike.
 
     Args:
         camera: Of the tile's field.
         batch: b rays.
-        jitter: (b, S) in [0, 1): place of each sample in its bin.
+        places: (b, samples, 3), see `Camera.look`.
     """
-    rays, device = batch.rays, jitter.device
+    rays, device = batch.rays, places.device
     aspect = aspect_of(rays, camera.field)
     features = aspect.features()
-    samples = camera.first_samples(rays, jitter)
+    samples, points, foot = camera.spread(rays, places)
     run = torch.searchsorted(batch.cuts, samples.position, right=True)
     own = torch.from_numpy(batch.runs == batch.tile).to(device)
-    along = camera.along(rays, aspect, features, samples, inside=own.gather(1, run))
+    along = camera.along(rays, aspect, features, samples, points, inside=own.gather(1, run))
     runs = integrate_runs(along.optical_depth, along.source, run, batch.runs.shape[1])
     last = torch.from_numpy((batch.runs >= 0).sum(1) - 1).to(device)[:, None]
-    lit = camera.ground(rays, aspect, features) * runs.transmittance.gather(1, last)[:, 0]
+    lit = camera.field.foot(foot, aspect, features) * runs.transmittance.gather(1, last)[:, 0]
     ends_here = own.gather(1, last)
     radiance = runs.radiance.scatter_add(1, last, torch.where(ends_here, lit[:, None], 0.0))
-    return Glimpse(runs._replace(radiance=radiance), own, run, aspect, along.cloud_depth, along.departure)
+    return Glimpse(runs._replace(radiance=radiance), own, run, aspect, along)
 
 
 def complete(camera: Camera, batch: TileBatch, seen: Glimpse, others: Tensor) -> Seen:
@@ -67,8 +66,8 @@ def complete(camera: Camera, batch: TileBatch, seen: Glimpse, others: Tensor) ->
     owned = torch.from_numpy(batch.owned).to(beneath.device)
     added, kept = (torch.where(owned, value, value.detach()) for value in camera.above(seen.aspect))
     weights = (seen.runs.weights * passed.gather(1, seen.run)).detach()
-    departure = (weights * seen.departure.square()).sum(1)
-    return Seen(added + kept * beneath, seen.cloud_depth, departure)
+    departure = (weights * seen.along.departure.square()).sum(1)
+    return Seen(added + kept * beneath, seen.along.cloud_depth, seen.along.sparsity, departure)
 
 
 def owned_index(batch: TileBatch, owned: bool, device: torch.device) -> Tensor:

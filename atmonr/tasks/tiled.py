@@ -74,10 +74,9 @@ class TiledTomography:
         """Yields this rank's part of the one loss of a step; see `atmonr.tasks.base.Task`."""
         numbers = self._order.batch(step)
         generator = stream(self._device, self._config.train.seed, step, "jitter")
-        jitters = next(iter(self.cameras.values())).jitters
-        jitter = torch.rand(len(numbers), jitters, generator=generator, device=self._device)
+        places = next(iter(self.cameras.values())).places(len(numbers), generator)
         loss = torch.zeros((), device=self._device)
-        for batch, seen in self._look(self.rays, numbers, jitter):
+        for batch, seen in self._look(self.rays, numbers, places):
             loss = loss + self._loss(batch, seen, len(numbers))
         yield "field", loss
 
@@ -104,13 +103,13 @@ class TiledTomography:
         return heldout.full_scores(self._scene, views, pictures) if self._peers.rank == 0 else {}
 
     def _look(
-        self, rays: Mapping[int, TileRays], numbers: NDArray[np.int64], jitter: Tensor
+        self, rays: Mapping[int, TileRays], numbers: NDArray[np.int64], places: Tensor
     ) -> Iterator[tuple[TileBatch, Seen]]:
         """What the rays of a batch show, tile by tile; called by all ranks."""
         batches = [batch for tile in self.cameras if len((batch := rays[tile].batch(numbers)).slots)]
         slots = [torch.from_numpy(batch.slots).to(self._device) for batch in batches]
         glimpses = [
-            glimpse(self.cameras[batch.tile], batch, jitter[slot])
+            glimpse(self.cameras[batch.tile], batch, places[slot])
             for batch, slot in zip(batches, slots, strict=True)
         ]
         self.crossings = Crossings(batches, self._owners, self._peers.rank, self._peers.size)
@@ -124,7 +123,7 @@ class TiledTomography:
         A ray's loss counts where the ray is owned; elsewhere only its gradient does.
         """
         weights = self._config.loss
-        loss = weights.sparsity * seen.cloud_depth.sum() / rays
+        loss = weights.sparsity * seen.sparsity.sum() / rays
         loss = loss + weights.departure * seen.departure.sum() / rays
         for owned in (True, False):
             index = owned_index(batch, owned, self._device)
@@ -138,13 +137,18 @@ class TiledTomography:
     def _render(
         self, rays: Mapping[int, TileRays], numbers: NDArray[np.int64]
     ) -> Iterator[tuple[TileBatch, Tensor]]:
-        """(n,) reflectance of the rays that each tile owns, with every sample in the middle of its bin."""
-        jitters = next(iter(self.cameras.values())).jitters
+        """(n,) reflectance of the rays that each tile owns, rendered as `heldout.render` does."""
+        samples = next(iter(self.cameras.values())).samples
         for start in range(0, len(numbers), heldout.RAYS_AT_ONCE):
             part = numbers[start : start + heldout.RAYS_AT_ONCE]
-            middle = torch.full((len(part), jitters), 0.5, device=self._device)
-            for batch, seen in self._look(rays, part, middle):
-                yield batch, seen.reflectance[owned_index(batch, True, self._device)]
+            totals: dict[int, tuple[TileBatch, Tensor]] = {}
+            for place in heldout.QUARTERS:
+                middle = torch.tensor(place, device=self._device).expand(len(part), samples, 3)
+                for batch, seen in self._look(rays, part, middle):
+                    before = totals[batch.tile][1] if batch.tile in totals else 0.0
+                    share = seen.reflectance / len(heldout.QUARTERS)
+                    totals[batch.tile] = (batch, before + share[owned_index(batch, True, self._device)])
+            yield from totals.values()
 
     def _seen_view(self, index: int) -> heldout.View:
         """A held-out view, complete on rank 0."""

@@ -65,15 +65,15 @@ class Tomography:
         """Yields the one loss of a step; see `atmonr.tasks.base.Task`."""
         chosen = self._order.batch(step)
         generator = stream(self._device, self._config.train.seed, step, "jitter")
-        jitter = torch.rand(len(chosen), self.camera.jitters, generator=generator, device=self._device)
+        places = self.camera.places(len(chosen), generator)
         index, count = self._peers.rank, self._peers.size
         part = slice(index * len(chosen) // count, (index + 1) * len(chosen) // count)
         rays = self.rays.take(chosen[part])
         weights = self._config.loss
         loss = torch.zeros((), device=self._device)
-        for seen in self.camera.look(rays, jitter[part]):
+        for seen in self.camera.look(rays, places[part]):
             loss = loss + image_loss(seen.reflectance, rays.reflectance, weights)
-            loss = loss + weights.sparsity * seen.cloud_depth.mean()
+            loss = loss + weights.sparsity * seen.sparsity.mean()
             loss = loss + weights.departure * seen.departure.mean()
         yield "field", loss / count
 

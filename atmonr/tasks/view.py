@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -17,6 +18,8 @@ from atmonr.render.integrate import Rendered, integrate
 from atmonr.render.samplers import Samples
 
 _PROPOSAL_PARTS = 64
+# Multiples of these fill a square evenly, however many there are: 1/p and 1/p^2 for p^3 = p + 1.
+_R2 = (0.7548776662466927, 0.5698402909980532)
 
 
 class Seen(NamedTuple):
@@ -24,6 +27,7 @@ class Seen(NamedTuple):
 
     reflectance: Tensor  # (B,)
     cloud_depth: Tensor  # (B,) similar optical depth of cloud along the ray
+    sparsity: Tensor  # (B,) likewise, but of thick cloud only by the logarithm of its extinction
     departure: Tensor  # (B,) mean squared departure of the light from its solution, by what each sample shows
 
 
@@ -32,7 +36,8 @@ class Along(NamedTuple):
 
     optical_depth: Tensor  # (B, S) of cloud and air in each bin
     source: Tensor  # (B, S) source function
-    cloud_depth: Tensor  # (B,) similar optical depth of cloud along the ray
+    cloud_depth: Tensor  # (B,) see `Seen`
+    sparsity: Tensor  # (B,) see `Seen`
     departure: Tensor  # (B, S) see `atmonr.fields.atmosphere.Cloud`
 
 
@@ -48,30 +53,65 @@ class Camera:
 
     def __init__(self, field: AtmosphereField, config: Config) -> None:
         self.field, self._render = field, config.render
+        self._haze_per_m = config.loss.haze / field.setting.top_height_m
         self._fine = config.field.fine_samples if isinstance(config.field, NerfConfig) else 0
 
     @property
-    def jitters(self) -> int:
-        """Random numbers per ray that `look` takes."""
-        return self._render.samples + self._fine
+    def samples(self) -> int:
+        """Places per ray that `look` takes: of every sample, and of the ground."""
+        return self._render.samples + self._fine + 1
 
-    def look(self, rays: RayBatch, jitter: Tensor) -> list[Seen]:
+    def places(self, count: int, generator: torch.Generator) -> Tensor:
+        """(count, samples, 3) random places for `look`.
+
+        Along the ray each sample is at a random place of its bin. Across, a ray's samples are spread evenly
+        over its pixel (R2 sequence, moved at random as a whole), neighbours far apart: together they see the
+        cloud that the pixel covers, though each ray is followed only once.
+        """
+        device = generator.device
+        along = torch.rand(count, self.samples, 1, generator=generator, device=device)
+        start = torch.rand(count, 1, 2, generator=generator, device=device)
+        count_up = torch.arange(self.samples, device=device)
+        turn = torch.stack([count_up * step for step in _R2], 1)
+        return torch.cat([along, (start + turn).frac()], 2)
+
+    def look(self, rays: RayBatch, places: Tensor) -> list[Seen]:
         """Renders rays with each of the field's media; the last is the result.
 
         Args:
             rays: B rays.
-            jitter: (B, jitters) in [0, 1): place of each sample in its bin.
+            places: (B, samples, 3) in [0, 1): place of each sample in its bin, and in the pixel along lines
+                and pixels; 0.5 is the middle. The last is that of the ground.
         """
         aspect = aspect_of(rays, self.field)
         features = aspect.features()
-        samples = self.first_samples(rays, jitter[:, : self._render.samples])
-        seen, rendered = self._through(rays, aspect, features, samples, 0)
+        jitter, aside = places[..., 0], places[..., 1:] - 0.5
+        first = self._render.samples
+        samples, points, foot = self.spread(rays, places)
+        seen, rendered = self._through(rays, aspect, features, samples, points, foot, 0)
         if not self._fine:
             return [seen]
         # No gradient: the fine network must not move the samples of the coarse one.
         density = samplers.even_parts(samples, rendered.weights.detach(), _PROPOSAL_PARTS)
-        fine = samplers.pdf(density, jitter[:, self._render.samples :], self._render.pdf_floor)
-        return [seen, self._through(rays, aspect, features, fine, 1)[0]]
+        fine = samplers.pdf(density, jitter[:, first:-1], self._render.pdf_floor)
+        points = rays.points(fine.position, aside[:, first:-1])
+        return [seen, self._through(rays, aspect, features, fine, points, foot, 1)[0]]
+
+    def spread(self, rays: RayBatch, places: Tensor) -> tuple[Samples, Tensor, Tensor]:
+        """The first samples of rays, which need no look at the field.
+
+        Args:
+            rays: B rays.
+            places: As of `look`.
+
+        Returns:
+            (B, S) samples, their (B, S, 3) points and the (B, 3) foot of each ray in the frame [m].
+        """
+        count, jitter, aside = self._render.samples, places[..., 0], places[..., 1:] - 0.5
+        samples = self._first_samples(rays, jitter[:, :count])
+        points = rays.points(samples.position, aside[:, :count])
+        foot = rays.points(torch.ones_like(jitter[:, -1:]), aside[:, -1:])[:, 0]
+        return samples, points, foot
 
     def sky(self, rays: RayBatch) -> Tensor:
         """(B,) reflectance of the real amount of air alone, scattering once over black ground."""
@@ -82,8 +122,7 @@ class Camera:
         source = molecules.single_scattering_source(aspect.scattering_cosine, aspect.sun_cosine, 0.5 * depth)
         return seen * source
 
-    def first_samples(self, rays: RayBatch, jitter: Tensor) -> Samples:
-        """Samples that need no look at the field; (B, S) random numbers put each into its bin."""
+    def _first_samples(self, rays: RayBatch, jitter: Tensor) -> Samples:
         match self._render.sampler:
             case "uniform":
                 return samplers.uniform(jitter)
@@ -101,6 +140,7 @@ class Camera:
         aspect: Aspect,
         features: Tensor,
         samples: Samples,
+        points: Tensor,
         medium: int = -1,
         inside: Tensor | None = None,
     ) -> Along:
@@ -111,37 +151,44 @@ class Camera:
             aspect: Of the rays.
             features: `aspect.features()`.
             samples: (B, S).
+            points: (B, S, 3) where they are in the frame [m].
             medium: Which of the field's media.
             inside: (B, S) the samples to look at; there is nothing at the others.
         """
-        points = rays.points(samples.position)
         cloud = self.field.cloud(points, aspect, features, medium, inside)
         air, sunlit_air = self._air_at(points[..., 2], aspect)
+        # Air over bright cloud is lit from below too, and in its shadow less from above.
+        lit_air = cloud.direct * sunlit_air + cloud.diffuse * math.pi / aspect.sun_cosine[:, None]
         total = cloud.extinction + air
-        source = (cloud.extinction * cloud.source + air * sunlit_air) / total.clamp_min(1e-30)
+        source = (cloud.extinction * cloud.source + air * lit_air) / total.clamp_min(1e-30)
         step = samples.width * rays.length_m[:, None]
         depth = total * step
+        haze = torch.log1p(cloud.extinction / self._haze_per_m) * self._haze_per_m
         return Along(
             depth if inside is None else depth * inside,
             source,
             (cloud.extinction * step).sum(1),
+            (haze * step).sum(1),
             cloud.departure,
         )
 
-    def ground(self, rays: RayBatch, aspect: Aspect, features: Tensor) -> Tensor:
-        """(B,) reflectance of the lit ground at the foot of rays."""
-        foot = rays.points(torch.ones_like(rays.length_m)[:, None])[:, 0]
-        return self.field.foot(foot, aspect, features)
-
     def _through(
-        self, rays: RayBatch, aspect: Aspect, features: Tensor, samples: Samples, medium: int
+        self,
+        rays: RayBatch,
+        aspect: Aspect,
+        features: Tensor,
+        samples: Samples,
+        points: Tensor,
+        foot: Tensor,
+        medium: int,
     ) -> tuple[Seen, Rendered]:
-        along = self.along(rays, aspect, features, samples, medium)
+        along = self.along(rays, aspect, features, samples, points, medium)
         rendered = integrate(along.optical_depth, along.source)
-        beneath = rendered.radiance + rendered.transmittance * self.ground(rays, aspect, features)
+        ground = self.field.foot(foot, aspect, features)
+        beneath = rendered.radiance + rendered.transmittance * ground
         added, kept = self.above(aspect)
         departure = (rendered.weights.detach() * along.departure.square()).sum(1)
-        return Seen(added + kept * beneath, along.cloud_depth, departure), rendered
+        return Seen(added + kept * beneath, along.cloud_depth, along.sparsity, departure), rendered
 
     def _vertical_air(self, aspect: Aspect) -> Tensor:
         """(B, 1) vertical optical depth of all air: the real one times a learned factor.

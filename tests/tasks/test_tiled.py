@@ -31,7 +31,7 @@ from tests.feed.scenes import make_scene
 from tests.fields.make import SMALL_NERF, make_config
 
 ALONE = World.single("cpu")
-STEPS = 30
+STEPS = 60
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:
 def config_of(tiles: int, **sections: dict[str, object]) -> Config:
     sections = {
         "render": {"sampler": "pdf"},
-        "loss": {"mse": 1.0, "dark": 1.0, "l1": 0.1, "sparsity": 1e-3, "departure": 1e-2},
+        "loss": {"mse": 1.0, "dark": 1.0, "l1": 0.1, "sparsity": 1e-5, "departure": 1e-2},
         "train": {"steps": STEPS},
         **sections,
     }
@@ -101,16 +101,19 @@ def test_rays_show_the_same_as_without_tiles(scene: Scene, tiles: int) -> None:
     make_uniform([whole, *(camera.field for camera in task.cameras.values())])
     table = load_rays(scene, np.flatnonzero(~scene.holdout), ALONE.device)
     numbers = np.random.default_rng(0).permutation(len(table))[:400]
-    jitter = torch.rand(400, 16, generator=torch.Generator().manual_seed(1))
-    (expected,) = Camera(whole, config_of(1)).look(table.take(torch.from_numpy(numbers)), jitter)
-    depth, departure = torch.zeros(400), torch.zeros(400)
+    camera = Camera(whole, config_of(1))
+    places = camera.places(400, torch.Generator().manual_seed(1))
+    (expected,) = camera.look(table.take(torch.from_numpy(numbers)), places)
+    depth, departure, sparsity = torch.zeros(400), torch.zeros(400), torch.zeros(400)
     with torch.no_grad():
-        for batch, seen in task._look(task.rays, numbers, jitter):
+        for batch, seen in task._look(task.rays, numbers, places):
             slots = torch.from_numpy(batch.slots)
             torch.testing.assert_close(seen.reflectance, expected.reflectance[slots], rtol=1e-5, atol=1e-6)
             depth[slots] += seen.cloud_depth
             departure[slots] += seen.departure
+            sparsity[slots] += seen.sparsity
     torch.testing.assert_close(depth, expected.cloud_depth, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(sparsity, expected.sparsity, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(departure, expected.departure, rtol=1e-4, atol=1e-8)
     assert task.crossings is not None and task.crossings.rays > 100
     if tiles == 9:

@@ -178,9 +178,15 @@ def test_scores_are_those_of_all_held_out_rays_and_change_nothing(scene: Scene, 
     table = load_rays(scene, np.arange(5, 90, 10), CPU)
     with torch.no_grad():
         batch = table.take(torch.arange(len(table)))
-        seen = task.camera.look(batch, torch.full((len(batch), task.camera.jitters), 0.5))[-1]
-    assert torch.equal(render(task.camera, table, torch.arange(len(table))), seen.reflectance)
-    error = (seen.reflectance - table.reflectance).double().numpy()
+        shape = len(batch), task.camera.samples, 3
+        quarters = [
+            task.camera.look(batch, torch.tensor([0.5, *place]).expand(shape))[-1]
+            for place in ((0.25, 0.25), (0.25, 0.75), (0.75, 0.25), (0.75, 0.75))
+        ]
+    seen = torch.stack([quarter.reflectance for quarter in quarters]).mean(0)
+    rendered = render(task.camera, table, torch.arange(len(table)))
+    torch.testing.assert_close(rendered, seen, rtol=1e-5, atol=1e-7)
+    error = (rendered - table.reflectance).double().numpy()
     expected = 10 * np.log10(table.reflectance.max().item() ** 2 / np.mean(error**2))
     assert task.evaluate(20) == {"heldout_psnr_db": pytest.approx(expected, abs=1e-3)}
     score = task.finish(tmp_path)

@@ -62,9 +62,18 @@ def camera_of(
     return Camera(field, config)
 
 
+def places(camera: Camera, rays: RayBatch, jitter: float = 0.5) -> Tensor:
+    """All samples in the middle of the pixel."""
+    return torch.tensor([jitter, 0.5, 0.5]).expand(len(rays), camera.samples, 3)
+
+
+def anywhere(camera: Camera, rays: RayBatch) -> Tensor:
+    return camera.places(len(rays), torch.Generator().manual_seed(5))
+
+
 def look(camera: Camera, rays: RayBatch, jitter: float = 0.5) -> Tensor:
     with torch.no_grad():
-        result: Tensor = camera.look(rays, torch.full((len(rays), camera.jitters), jitter))[-1].reflectance
+        result: Tensor = camera.look(rays, places(camera, rays, jitter))[-1].reflectance
     return result
 
 
@@ -82,8 +91,89 @@ def test_a_uniform_cloud_under_full_light_is_its_closed_form(
 def test_the_whole_ray_counts_down_to_the_surface(scene: Scene, rays: RayBatch) -> None:
     """A fog in the last half of the last bin would be lost if the last sample were the end of the ray."""
     camera = camera_of(scene, make_config(render={"samples": 64}), Slab(1e-4, top_m=1e9))
-    seen = camera.look(rays, torch.zeros(len(rays), 64))[-1]
+    seen = camera.look(rays, places(camera, rays, 0.0))[-1]
     torch.testing.assert_close(seen.cloud_depth, 1e-4 * rays.length_m, rtol=1e-5, atol=0)
+
+
+class Wall(Slab):
+    """Opaque cloud east of a place."""
+
+    def __init__(self, edge_unit_x: float) -> None:
+        super().__init__(1e-2)
+        self.edge = edge_unit_x
+
+    def forward(self, unit_N3: Tensor) -> tuple[Tensor, Tensor]:
+        depth, features = super().forward(unit_N3)
+        return depth * (unit_N3[:, :1] > self.edge), features
+
+
+def test_a_pixel_is_as_bright_as_the_share_of_it_that_cloud_fills(scene: Scene) -> None:
+    """One ray through its middle would see all or nothing."""
+    table = load_rays(scene, np.array([40]), CPU)
+    lines, pixels = scene.shape[1:]
+    nadir = table.take(torch.tensor([(lines // 2) * pixels + pixels // 2]))
+    span = nadir.pixel[0, :, 0].abs()  # x from west to east across a pixel that may stand askew
+    rays = table.take(torch.full((4000,), (lines // 2) * pixels + pixels // 2))
+    shift = torch.rand(4000, 2, generator=torch.Generator().manual_seed(1)) - 0.5
+    for aside in (-0.3, 0.0, 0.3):
+        middle = nadir.points(torch.tensor([[0.5]]))[0, 0, 0] + aside * span.sum()
+        camera = camera_of(scene, make_config(), Wall(0.0))
+        wall = camera.field.media[-1]
+        assert isinstance(wall, Wall)
+        wall.edge = float(camera.field.unit(torch.tensor([[middle, 0.0, 0.0]]))[0, 0])
+        share = ((shift @ nadir.pixel[0])[:, 0] > aside * span.sum()).double().mean()
+        sheet = camera.places(4000, torch.Generator().manual_seed(2))
+        sheet[:, :, 1:] = sheet[:, :1, 1:]  # each ray at one place of the pixel
+        with torch.no_grad():
+            seen = camera.look(rays, sheet)[-1].reflectance
+        assert float((seen / seen.max()).double().mean()) == pytest.approx(float(share), abs=0.04)
+        assert 0.05 < share < 0.95
+
+
+def test_samples_of_a_ray_are_spread_over_its_pixel(scene: Scene, rays: RayBatch) -> None:
+    camera = camera_of(scene, make_config(render={"samples": 40}), Slab(0.0))
+    found = anywhere(camera, rays)
+    assert found.min() >= 0.0 and found.max() < 1.0
+    assert torch.equal(found, anywhere(camera, rays))
+    quarter = (found[..., 1] >= 0.5).int() + 2 * (found[..., 2] >= 0.5).int()
+    for start in range(0, 32):
+        near = quarter[:, start : start + 9].sort(1).values
+        assert all((near == k).any(1).all() for k in range(4))
+    assert (found[:, 1:, 1] - found[:, :1, 1]).abs().max() > 0.4
+    # Rays differ, and so do the places along them.
+    assert found[:, 0, 1].std() > 0.2 and found[0, :, 0].std() > 0.2
+
+
+def test_haze_counts_in_full_and_thick_cloud_by_its_logarithm(scene: Scene, rays: RayBatch) -> None:
+    config = make_config(loss={"haze": 2.0})
+    for extinction in (1e-9, 1e-4, 1e-2):
+        seen = camera_of(scene, config, Slab(extinction)).look(
+            rays, anywhere(camera_of(scene, config), rays)
+        )[-1]
+        expected = 1e-4 * math.log1p(extinction / 1e-4) * rays.length_m
+        torch.testing.assert_close(seen.sparsity, expected, rtol=2e-5, atol=0)
+
+
+def test_air_over_bright_cloud_is_lit_from_below_and_dark_in_its_shadow(scene: Scene, rays: RayBatch) -> None:
+    """Otherwise a haze has to explain that light."""
+    camera = camera_of(scene, make_config(render={"samples": 64}), Slab(0.0), air=1.0)
+    sunlit = look(camera, rays)
+    camera.field.light.volume[0].zero_()
+    shadow = look(camera, rays)
+    camera.field.light.volume[1].fill_(0.05)
+    aspect = aspect_of(rays, camera.field)
+    depth = torch.tensor([molecules.optical_depth(w) for w in camera.field.setting.wavelengths_nm])[rays.band]
+    slant, above = depth / aspect.sensor_cosine, math.exp(-20.0 / 8.0)  # share of air above the top of rays
+    seen = -torch.expm1(-slant * (1 - above)) * torch.exp(-slant * above) * math.pi * 0.05 / aspect.sun_cosine
+    np.testing.assert_allclose(look(camera, rays) - shadow, seen, rtol=0.02)
+    assert (shadow < 0.15 * sunlit).all()
+
+
+def test_what_absorbs_all_light_shines_in_no_light(scene: Scene, rays: RayBatch) -> None:
+    black = make_config(light={"single_scattering_albedo": 0.0})
+    assert (look(camera_of(scene, black, Slab(1e-3)), rays) < 1e-20).all()  # nor does the ground behind
+    white = make_config(light={"single_scattering_albedo": 1.0})
+    assert (look(camera_of(scene, white, Slab(1e-3)), rays) > 0.1).all()
 
 
 def test_the_ground_is_seen_through_the_cloud(scene: Scene, rays: RayBatch) -> None:
@@ -158,14 +248,14 @@ def test_the_same_rays_and_places_give_the_same_picture_in_training(
     """Noise on the density would make an optical depth of ten out of clear air."""
     camera = camera_of(scene, make_config(kind))
     camera.field.train()
-    jitter = torch.rand(len(rays), camera.jitters)
+    jitter = anywhere(camera, rays)
     first, second = (camera.look(rays, jitter)[-1].reflectance for _ in range(2))
     assert torch.equal(first, second)
 
 
 def test_each_ray_is_rendered_by_itself(scene: Scene, rays: RayBatch) -> None:
     camera = camera_of(scene, make_config(render={"sampler": "pdf"}), air=1.0, ground=-2.0)
-    jitter = torch.rand(len(rays), camera.jitters)
+    jitter = anywhere(camera, rays)
     together = camera.look(rays, jitter)[-1].reflectance
     part = slice(5, 17)
     torch.testing.assert_close(
@@ -196,8 +286,8 @@ def nerf(scene: Scene, coarse: Medium, fine: Medium, **render: object) -> Camera
 
 def test_nerf_shows_both_of_its_networks_and_the_fine_one_last(scene: Scene, rays: RayBatch) -> None:
     camera = nerf(scene, Slab(1e-5), Slab(8e-5))
-    assert camera.jitters == 16 + 12
-    seen = camera.look(rays, torch.full((len(rays), 28), 0.5))
+    assert camera.samples == 16 + 12 + 1
+    seen = camera.look(rays, places(camera, rays))
     for each, extinction in zip(seen, (1e-5, 8e-5), strict=True):
         torch.testing.assert_close(each.cloud_depth, extinction * rays.length_m, rtol=1e-5, atol=0)
 
@@ -205,7 +295,7 @@ def test_nerf_shows_both_of_its_networks_and_the_fine_one_last(scene: Scene, ray
 def test_the_fine_picture_teaches_the_coarse_network_nothing(scene: Scene, rays: RayBatch) -> None:
     coarse, fine = Slab(1e-5), Slab(8e-5)
     camera = nerf(scene, coarse, fine)
-    jitter = torch.rand(len(rays), camera.jitters)
+    jitter = anywhere(camera, rays)
     camera.look(rays, jitter)[1].reflectance.sum().backward()
     assert coarse.used.grad is None
     assert fine.used.grad is not None and fine.used.grad != 0
@@ -263,6 +353,6 @@ def test_departures_are_weighed_by_what_each_sample_shows(scene: Scene, rays: Ra
     torch.nn.init.constant_(camera.field.place.bias, 1.0)
     torch.nn.init.zeros_(camera.field.direction.weight)
     departure = 0.3 * math.tanh(0.5 * 32 / 0.3)
-    seen = camera.look(rays, torch.full((len(rays), camera.jitters), 0.5))[-1]
+    seen = camera.look(rays, places(camera, rays))[-1]
     shown = -torch.expm1(-5e-5 * rays.length_m)
     torch.testing.assert_close(seen.departure.detach(), departure**2 * shown, rtol=1e-4, atol=0)

@@ -1,0 +1,97 @@
+"""The size of pixels, from the places of their neighbours."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from atmonr.feed.footprint import FootprintFit
+from atmonr.feed.rays import load_rays
+from atmonr.geo.frame import Frame
+from atmonr.store.scene import Scene
+from tests.feed.scenes import make_fields, make_scene
+
+CPU = torch.device("cpu")
+FRAME = Frame(18.0, -61.5, (-5e4, -4e4, 0.0), (5e4, 4e4, 2e4))
+
+
+def evaluate(coefficients: np.ndarray, frame: Frame, place_m: np.ndarray) -> np.ndarray:
+    """(N, 2, 2) steps at places (N, 2)."""
+    x, y = frame.unit(np.pad(place_m, ((0, 0), (0, 1))))[:, :2].T
+    terms = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], -1)
+    return (terms @ coefficients).reshape(-1, 2, 2)
+
+
+def swath(lines: int, pixels: int) -> np.ndarray:
+    """(1, L, P, 2) ground places of a turned swath whose pixels widen towards its edges."""
+    line, pixel = np.meshgrid(np.arange(lines) - lines / 2, np.arange(pixels) - pixels / 2, indexing="ij")
+    across = 800.0 * pixel * (1.0 + (pixel / pixels) ** 2)
+    along = 1200.0 * line
+    return np.stack([0.8 * across - 0.6 * along, 0.6 * across + 0.8 * along], -1)[None]
+
+
+def test_pixels_that_widen_towards_the_edge_of_the_swath_are_followed() -> None:
+    place = swath(30, 40)
+    fit = FootprintFit(FRAME, 1)
+    # Some lines at a time, as a large scene is read.
+    for start in (0, 16):
+        fit.add(np.array([0]), place[:, start : start + 16])
+    found = evaluate(fit.solve()[0], FRAME, place[0, 5, 1:-1])
+    true = (place[0, 5, 2:] - place[0, 5, :-2]) / 2
+    assert np.linalg.norm(true[-1]) > 1.4 * np.linalg.norm(true[19])
+    assert np.abs(found[:, 1] - true).max() < 30.0
+    np.testing.assert_allclose(found[:, 0], np.broadcast_to([-720.0, 960.0], true.shape), atol=0.1)
+
+
+def test_missing_pixels_and_a_single_line_are_no_obstacle() -> None:
+    place = swath(1, 40)
+    place[:, :, 3:30:4] = np.nan
+    fit = FootprintFit(FRAME, 1)
+    fit.add(np.array([0]), place)
+    steps = evaluate(fit.solve()[0], FRAME, place[0, 0, 31:33])
+    assert (steps[:, 0] == 0.0).all()  # nothing is known of the next line
+    np.testing.assert_allclose(steps[:, 1], np.diff(place[0, 0, 31:34], axis=0), rtol=0.05)
+
+
+def test_a_view_of_lonely_pixels_has_points() -> None:
+    place = swath(9, 9)
+    place[:, 1::2], place[:, :, 1::2] = np.nan, np.nan
+    fit = FootprintFit(FRAME, 1)
+    fit.add(np.array([0]), place)
+    assert (fit.solve() == 0.0).all()
+
+
+@pytest.fixture(scope="module", params=[(18.0, -61.5), (60.0, 179.99)], ids=["tropics", "dateline"])
+def scene(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Scene:
+    return make_scene(tmp_path_factory.mktemp("scene"), make_fields(centre=request.param))
+
+
+@pytest.mark.parametrize("view", [0, 40, 85])
+def test_half_a_step_aside_is_half_way_to_the_neighbour_at_any_height(scene: Scene, view: int) -> None:
+    lines, pixels = scene.shape[1:]
+    table = load_rays(scene, np.array([view]), CPU)
+    assert len(table) == lines * pixels
+    rays = table.take(torch.arange(len(table)))
+    along = torch.tensor([0.3, 0.7, 1.0]).expand(len(table), -1)
+    middle = rays.points(along).view(lines, pixels, 3, 3)
+    for axis, aside in ((0, (0.5, 0.0)), (1, (0.0, 0.5))):
+        moved = rays.points(along, torch.tensor(aside).expand(len(table), 3, 2)).view(lines, pixels, 3, 3)
+        this, following = (middle.narrow(axis, k, middle.shape[axis] - 1) for k in (0, 1))
+        error = moved.narrow(axis, 0, middle.shape[axis] - 1) - (this + following) / 2
+        assert error[..., :2].norm(dim=-1).max() < 0.02 * 3000.0
+        assert torch.equal(moved[..., 2], middle[..., 2])
+
+
+def test_the_size_of_pixels_takes_no_memory_per_ray(scene: Scene) -> None:
+    table = load_rays(scene, np.arange(90), CPU)
+    assert table.bytes_per_ray <= 44.0
+    assert table.footprint.nbytes < 10_000
+
+
+def test_the_size_of_pixels_does_not_depend_on_which_views_are_loaded(scene: Scene) -> None:
+    """Views that are not loaded have no pixels; those that are have the same ones."""
+    some = load_rays(scene, np.array([40, 85]), CPU).footprint
+    every = load_rays(scene, np.arange(90), CPU).footprint
+    assert torch.equal(some[[40, 85]], every[[40, 85]])
+    assert (some[0] == 0.0).all()
