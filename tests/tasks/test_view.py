@@ -341,7 +341,7 @@ def test_samples_of_a_pdf_lie_where_the_light_grid_knows_cloud(scene: Scene, ray
     camera = camera_of(scene, make_config(render={"sampler": "pdf", "samples": 64}))
     grid = camera.field.light
     grid.volume[2, : grid.shape[0] // 4] = 1e-3
-    samples = camera.first_samples(rays, torch.full((len(rays), 64), 0.5))
+    samples = camera._first_samples(rays, torch.full((len(rays), 64), 0.5))
     height = rays.points(samples.position)[..., 2]
     assert (height < 6500.0).float().mean() > 0.7
     assert (height > 10_000.0).float().mean() > 0.05
