@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from atmonr.atomic import atomic_file, atomic_folder
+from atmonr.atomic import atomic_folder, write_json, write_text
 from atmonr.config import Config, load
 from atmonr.errors import ConfigError, ResumeError, StoreError, UsageError
 
@@ -60,14 +60,14 @@ class Run:
             raise UsageError(f"{path}: run folder exists; continue it with --resume or choose another folder")
         with atomic_folder(path) as folder:
             new = cls(folder)
-            _write(new.path / "run.toml", config.toml())
-            _write_json(new.path / "provenance.json", provenance)
+            write_text(new.path / "run.toml", config.toml())
+            write_json(new.path / "provenance.json", provenance)
             new.log(0).parent.mkdir()
             for name, info in scene_infos.items():
                 _refuse_bad_name(name)
                 new.checkpoints(name).mkdir(parents=True)
                 new.pictures(name).mkdir()
-                _write_json(new.scene_folder(name) / "scene.json", info)
+                write_json(new.scene_folder(name) / "scene.json", info)
         return cls(Path(path))
 
     @classmethod
@@ -97,7 +97,7 @@ class Run:
         # What a killed process left half written under temporary names.
         for leftover in run.path.rglob(".*.tmp*"):
             leftover.unlink(missing_ok=True)
-        _write(run.path / "run.toml", config.toml())
+        write_text(run.path / "run.toml", config.toml())
         return run
 
     @property
@@ -225,11 +225,11 @@ class Run:
     def truncate_metrics(self, scene: str, step: int) -> None:
         """Drop records of steps after `step` (which a resumed run repeats) and a torn last line."""
         kept = [record for record in self.read_metrics(scene) if record.get("step", 0) <= step]
-        _write(self.metrics(scene), "".join(json.dumps(record) + "\n" for record in kept))
+        write_text(self.metrics(scene), "".join(json.dumps(record) + "\n" for record in kept))
 
     def mark_done(self, scene: str, record: Mapping[str, Any]) -> None:
         """Record that a scene's training is complete; an earlier failure is then past."""
-        _write_json(self.scene_folder(scene) / "done.json", record)
+        write_json(self.scene_folder(scene) / "done.json", record)
         with _store_errors(self._failed(scene)):
             self._failed(scene).unlink(missing_ok=True)
 
@@ -240,7 +240,7 @@ class Run:
 
     def mark_failed(self, scene: str, record: Mapping[str, Any]) -> None:
         """Record why a scene's training failed."""
-        _write_json(self._failed(scene), record)
+        write_json(self._failed(scene), record)
 
     def failed(self, scene: str) -> dict[str, Any] | None:
         """Return what `mark_failed` recorded last; None if nothing failed or training is complete since."""
@@ -277,15 +277,6 @@ def _refuse_bad_name(name: str) -> None:
 
 def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _write(path: Path, text: str) -> None:
-    with atomic_file(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
-def _write_json(path: Path, data: Mapping[str, Any]) -> None:
-    _write(path, json.dumps(data, indent=2) + "\n")
 
 
 def _read_json(path: Path) -> dict[str, Any]:

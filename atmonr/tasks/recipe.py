@@ -23,6 +23,7 @@ def describe(path: Path) -> dict[str, Any]:
         "scene_id": scene.scene_id,
         "granule": scene.granule,
         "footprint_m": list(scene.footprint_m),
+        "rays": scene.training_rays,
         "provenance": scene.provenance,
         **{key: value for key, value in scene.group.attrs.items() if key.startswith("time_coverage")},
     }

@@ -1,4 +1,4 @@
-"""What a session has to do: which scenes, in which order, and how long each may take."""
+"""What a session has to do: which scenes, in which order, on which ranks, and how long each may take."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from atmonr.config import Config
-from atmonr.layout import pull_order
+from atmonr.layout import Layout, layout, predict, pull_order
 from atmonr.run import Run
+
+RAY_BYTES = 41  # of the table that a rank holds on its device, see `atmonr.feed.rays.RayTable`
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,54 @@ def order(scenes: Sequence[SceneWork]) -> list[int]:
     """
     longest_first = [index for index in pull_order(costs(scenes)) if scenes[index].steps_left]
     return sorted(longest_first, key=lambda index: scenes[index].failure is not None)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a number of ranks would do.
+
+    Attributes:
+        ranks: Groups, and owners of tiles.
+        scenes: All scenes, finished ones too.
+        taken: For each group, the scenes that it is expected to take, as positions in `scenes`.
+        busy: For each group, its time at work as a share of that of the group that ends last.
+    """
+
+    ranks: Layout
+    scenes: list[SceneWork]
+    taken: list[list[int]]
+    busy: list[float]
+
+    @property
+    def waves(self) -> int:
+        """Largest number of scenes that one group takes."""
+        return max(len(scenes) for scenes in self.taken)
+
+    def rays_per_rank(self, scene: SceneWork) -> list[int] | None:
+        """Return how many rays each rank of a group holds of a scene; None if the scene does not tell.
+
+        Ranks that share the rays of each batch hold all rays. With tiles, even shares are assumed.
+        """
+        if scene.rays is None:
+            return None
+        owners = self.ranks.tile_owners
+        group = len(self.ranks.groups[0])
+        if len(owners) == 1:
+            return [scene.rays] * group
+        return [scene.rays * owners.count(rank) // len(owners) for rank in range(group)]
+
+
+def plan_of(config: Config, scenes: list[SceneWork], world_size: int) -> Plan:
+    """Return what `world_size` ranks would do; needs none of them.
+
+    Raises:
+        WorldError: If ranks and scenes cannot be matched.
+    """
+    ranks = layout(world_size, len(scenes), config.world.tiles, config.world.ranks_per_scene)
+    each = costs(scenes)
+    taken = predict(each, order(scenes), len(ranks.groups))
+    loads = [sum(each[scene] for scene in mine) for mine in taken]
+    return Plan(ranks, scenes, taken, [load / (max(loads) or 1.0) for load in loads])
 
 
 def _after(scene: SceneWork, config: Config, run: Run) -> SceneWork:
