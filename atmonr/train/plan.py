@@ -22,7 +22,7 @@ class SceneWork:
         name: Names its results.
         path: Where it is.
         rays: Usable rays for training; None if the scene does not tell.
-        size_bytes: Of its files.
+        size_bytes: Of its files; 0 if every scene tells its rays.
         steps_left: 0 for a finished scene.
         seconds_per_step: As measured when it was trained before; None if it was not.
         failure: How it failed in the session before, such as "DivergedError at step 12"; None if it did not.
@@ -48,8 +48,16 @@ def survey(
         infos: What the recipe's `describe` says of each.
         run: The run folder that tells what is done already; None for a new run.
     """
+    # Many files to look at, on a file system that many use.
+    sizing = any("rays" not in info for info in infos)
     work = [
-        SceneWork(str(info["name"]), path, info.get("rays"), _size_bytes(path), config.train.steps)
+        SceneWork(
+            name=str(info["name"]),
+            path=path,
+            rays=info.get("rays"),
+            size_bytes=_size_bytes(path) if sizing else 0,
+            steps_left=config.train.steps,
+        )
         for path, info in zip(scenes, infos, strict=True)
     ]
     return work if run is None else [_after(scene, config, run) for scene in work]

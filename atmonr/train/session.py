@@ -139,7 +139,7 @@ def _train_each(scenes: Iterator[SceneWork], training: SceneTraining) -> dict[st
                     training.run.mark_failed(scene.name, record_of(error, training.progress.row.step))
             if ends and training.world.size > 1:
                 raise  # the others of the group wait for this rank, and only its end wakes them
-            log.error("%s: failed: %s", scene.name, error, exc_info=not isinstance(error, AtmonrError))
+            log.error("%s: failed: %s", scene.name, str(error), exc_info=not isinstance(error, AtmonrError))
             if ends:
                 return {**failures, scene.name: error}
             # Anew, because the error's traceback holds everything that the scene had in the GPU's memory.

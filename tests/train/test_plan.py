@@ -30,6 +30,15 @@ def test_where_a_scene_does_not_tell_its_rays_the_size_of_all_files_counts() -> 
     assert costs(scenes) == [70, 90]
 
 
+def test_files_are_looked_at_only_where_rays_are_not_told(tmp_path: Path) -> None:
+    paths = [write_scene(tmp_path, name) for name in "ab"]
+    infos = [{"name": name, "rays": 5} for name in "ab"]
+    config = Job("run", []).config
+    assert [scene.size_bytes for scene in survey(config, paths, infos, None)] == [0, 0]
+    del infos[1]["rays"]
+    assert min(scene.size_bytes for scene in survey(config, paths, infos, None)) > 0
+
+
 def test_measured_time_is_used_and_extended_to_what_was_not_measured() -> None:
     measured = replace(A, steps_left=4, seconds_per_step=0.5)
     assert costs([measured, replace(A, rays=50)]) == [2.0, pytest.approx(2.5)]
