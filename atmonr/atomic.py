@@ -8,12 +8,14 @@ cut too.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from atmonr.errors import StoreError, UsageError
 
@@ -41,6 +43,25 @@ def atomic_file(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # never hide the error that led here
             temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, UTF-8, whole or not at all.
+
+    Raises:
+        StoreError: If the file system refuses.
+    """
+    with atomic_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, data: Mapping[str, Any]) -> None:
+    """Write a JSON object as a text file, whole or not at all.
+
+    Raises:
+        StoreError: If the file system refuses.
+    """
+    write_text(path, json.dumps(data, indent=2) + "\n")
 
 
 @contextmanager

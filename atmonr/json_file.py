@@ -1,34 +1,14 @@
-"""Small files of a run folder: text and JSON, written whole or not at all."""
+"""Reading JSON files, with errors that name them."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from atmonr.atomic import atomic_file
 from atmonr.errors import ResumeError, StoreError
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file.
-
-    Raises:
-        StoreError: If it cannot be written.
-    """
-    with atomic_file(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
-def write_json(path: Path, data: Mapping[str, Any]) -> None:
-    """Write a JSON object.
-
-    Raises:
-        StoreError: If it cannot be written.
-    """
-    write_text(path, json.dumps(data, indent=2) + "\n")
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -19,10 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from atmonr.atomic import atomic_folder
+from atmonr.atomic import atomic_folder, write_json, write_text
 from atmonr.config import Config, load
 from atmonr.errors import ConfigError, ResumeError, StoreError, UsageError
-from atmonr.json_file import read_json, store_errors, write_json, write_text
+from atmonr.json_file import read_json, store_errors
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,10 @@ def train(
         bool, typer.Option("--resume", help="Continue the run from its newest checkpoint.")
     ] = False,
     share_gpu: ShareGpuOption = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only show which ranks would train which scenes.")
+    ] = False,
+    ranks: Annotated[int, typer.Option(min=1, help="Number of ranks that --dry-run plans for.")] = 1,
     quiet: QuietOption = False,
 ) -> None:
     """Learn the clouds of scenes. Start it with mpiexec, srun or torchrun to use several ranks."""
@@ -32,6 +36,14 @@ def train(
     settings = load(config, overrides or ())
     # Only now, so that a mistake in the config is told at once.
     from atmonr.tasks.recipe import RECIPE
+
+    if dry_run:
+        from atmonr.cli.plan import plan_lines
+        from atmonr.train.session import plan
+
+        planned = plan(settings, scenes, run, recipe=RECIPE, resume=resume, ranks=ranks)
+        typer.echo("\n".join(plan_lines(planned)))
+        return
     from atmonr.train.session import train as train_scenes
     from atmonr.world import World
 

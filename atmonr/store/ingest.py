@@ -92,12 +92,15 @@ def ingest(
         part = survey(granule, box, SHARD_LINES)
         shape = (granule.shape[0], part.lines.stop - part.lines.start, part.pixels.stop - part.pixels.start)
         group, arrays = create_scene(folder, shape, granule.optional)
-        extent, nadir = _write_rays(granule, arrays, part, options, progress or (lambda done, total: None))
+        progress = progress or (lambda done, total: None)
+        extent, nadir, rays = _write_rays(granule, arrays, part, options, progress)
         frame = extent.boxed_frame()
-        write_vectors(group, _vectors(granule, part))
+        vectors = _vectors(granule, part)
+        write_vectors(group, vectors)
         attributes = {
             **_attributes(granule, options),
             **_footprint(granule, frame, nadir),
+            "training_rays": int(rays[vectors["holdout"][1] == 0].sum()),
             "frame": json.dumps(frame.to_json()),
             "sun_direction": json.dumps(extent.sun_coefficients(frame)),
         }
@@ -111,21 +114,24 @@ def _write_rays(
     part: Survey,
     options: _Options,
     progress: Callable[[int, int], None],
-) -> tuple[Extent, NDArray[np.float32]]:
+) -> tuple[Extent, NDArray[np.float32], NDArray[np.int64]]:
     """Write all variables of rays, whole shards at a time.
 
     Returns:
-        The space they cross, and (2, L, P) latitude and longitude of the view nearest to nadir.
+        The space they cross, (2, L, P) latitude and longitude of the view nearest to nadir, and (V,) the
+        number of usable rays of each view.
     """
     extent = Extent(_centred_frame(part), options.top_height_m)
     nadir: list[NDArray[np.float32]] = []
     lit = False
+    rays = np.zeros(granule.shape[0], dtype=np.int64)
     for block in line_blocks(part.lines, SHARD_LINES):
         data = granule.read_lines(block).isel(pixel=part.pixels)
         nadir.append(_places(data.isel(view=part.nadir_view), options.bbox))
         valid = usable_rays(data, options.bbox, options.max_view_zenith_deg, options.top_height_m)
         values: dict[str, NDArray[Any]] = {**reflectances(granule, data, valid), "valid": valid}
         extent.add(values, valid)
+        rays += valid.sum(axis=(1, 2))
         lit |= bool((values["reflectance"] > 0.0).any())
         if "time" in data:
             values["time"] = data.time.to_numpy()
@@ -142,7 +148,7 @@ def _write_rays(
         )
     if not lit:
         raise GranuleError(f"{granule.path}: no usable ray has a radiance above 0; expected a sunlit image")
-    return extent, np.concatenate(nadir, axis=1)
+    return extent, np.concatenate(nadir, axis=1), rays
 
 
 def _centred_frame(part: Survey) -> Frame:

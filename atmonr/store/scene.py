@@ -93,6 +93,14 @@ class Scene:
         return self.read("holdout").astype(bool)
 
     @cached_property
+    def training_rays(self) -> int:
+        """Number of usable rays in the views that are not held out."""
+        if "training_rays" in self.group.attrs:
+            return int(str(self.group.attrs["training_rays"]))
+        # Scenes of earlier versions do not tell.
+        return int(np.count_nonzero(self.read("valid")[~self.holdout]))
+
+    @cached_property
     def dataset(self) -> xr.Dataset:
         """The whole scene as a lazy xarray Dataset."""
         return xr.open_zarr(self.path, chunks=None)

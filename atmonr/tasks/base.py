@@ -102,7 +102,7 @@ class Recipe:
 
     Attributes:
         describe: Scene path -> JSON data that identifies it (`name`, `scene_id`) and lets its products be
-            extracted without it; cheap, reads no rays.
+            extracted without it; `rays`, if it is there, is their number for training. Cheap, reads no rays.
         build: (config, scene path, device, peers) -> Task with its data resident on the device; does not wait
             for the peers.
     """

@@ -24,6 +24,7 @@ def describe(path: Path) -> dict[str, Any]:
         "granule": scene.granule,
         "footprint_m": list(scene.footprint_m),
         "outline_m": scene.outline_m,
+        "rays": scene.training_rays,
         "provenance": scene.provenance,
         **{key: value for key, value in scene.group.attrs.items() if key.startswith("time_coverage")},
     }

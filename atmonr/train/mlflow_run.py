@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from atmonr.atomic import atomic_file
+from atmonr.atomic import write_json
 from atmonr.config import Config
 from atmonr.run import Run
 
@@ -172,8 +172,7 @@ class _MlflowRun:
     def _new(self, place: _Place, name: str, memo: Path) -> str:
         run = self._client.create_run(place.experiment_id, start_time=place.began_ms, run_name=name)
         run_id = str(run.info.run_id)
-        with atomic_file(memo) as temporary:
-            temporary.write_text(json.dumps({"uri": place.uri, "run_id": run_id}), encoding="utf-8")
+        write_json(memo, {"uri": place.uri, "run_id": run_id})
         return run_id
 
 

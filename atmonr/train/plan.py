@@ -1,4 +1,4 @@
-"""What a session has to do: which scenes, in which order, and how long each may take."""
+"""What a session has to do: which scenes, in which order, on which ranks, and how long each may take."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from atmonr.config import Config
-from atmonr.layout import pull_order
+from atmonr.layout import Layout, layout, predict, pull_order
 from atmonr.run import Run
+
+RAY_BYTES = 41  # of the table that a rank holds on its device, see `atmonr.feed.rays.RayTable`
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,7 @@ class SceneWork:
         name: Names its results.
         path: Where it is.
         rays: Usable rays for training; None if the scene does not tell.
-        size_bytes: Of its files.
+        size_bytes: Of its files; 0 if every scene tells its rays.
         steps_left: 0 for a finished scene.
         seconds_per_step: As measured when it was trained before; None if it was not.
         failure: How it failed in the session before, such as "DivergedError at step 12"; None if it did not.
@@ -46,8 +48,16 @@ def survey(
         infos: What the recipe's `describe` says of each.
         run: The run folder that tells what is done already; None for a new run.
     """
+    # Many files to look at, on a file system that many use.
+    sizing = any("rays" not in info for info in infos)
     work = [
-        SceneWork(str(info["name"]), path, info.get("rays"), _size_bytes(path), config.train.steps)
+        SceneWork(
+            name=str(info["name"]),
+            path=path,
+            rays=info.get("rays"),
+            size_bytes=_size_bytes(path) if sizing else 0,
+            steps_left=config.train.steps,
+        )
         for path, info in zip(scenes, infos, strict=True)
     ]
     return work if run is None else [_after(scene, config, run) for scene in work]
@@ -82,6 +92,54 @@ def order(scenes: Sequence[SceneWork]) -> list[int]:
     """
     longest_first = [index for index in pull_order(costs(scenes)) if scenes[index].steps_left]
     return sorted(longest_first, key=lambda index: scenes[index].failure is not None)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a number of ranks would do.
+
+    Attributes:
+        ranks: Groups, and owners of tiles.
+        scenes: All scenes, finished ones too.
+        taken: For each group, the scenes that it is expected to take, as positions in `scenes`.
+        busy: For each group, its time at work as a share of that of the group that ends last.
+    """
+
+    ranks: Layout
+    scenes: list[SceneWork]
+    taken: list[list[int]]
+    busy: list[float]
+
+    @property
+    def waves(self) -> int:
+        """Largest number of scenes that one group takes."""
+        return max(len(scenes) for scenes in self.taken)
+
+    def rays_per_rank(self, scene: SceneWork) -> list[int] | None:
+        """Return how many rays each rank of a group holds of a scene; None if the scene does not tell.
+
+        Ranks that share the rays of each batch hold all rays. With tiles, even shares are assumed.
+        """
+        if scene.rays is None:
+            return None
+        owners = self.ranks.tile_owners
+        group = len(self.ranks.groups[0])
+        if len(owners) == 1:
+            return [scene.rays] * group
+        return [scene.rays * owners.count(rank) // len(owners) for rank in range(group)]
+
+
+def plan_of(config: Config, scenes: list[SceneWork], world_size: int) -> Plan:
+    """Return what `world_size` ranks would do; needs none of them.
+
+    Raises:
+        WorldError: If ranks and scenes cannot be matched.
+    """
+    ranks = layout(world_size, len(scenes), config.world.tiles, config.world.ranks_per_scene)
+    each = costs(scenes)
+    taken = predict(each, order(scenes), len(ranks.groups))
+    loads = [sum(each[scene] for scene in mine) for mine in taken]
+    return Plan(ranks, scenes, taken, [load / (max(loads) or 1.0) for load in loads])
 
 
 def _after(scene: SceneWork, config: Config, run: Run) -> SceneWork:

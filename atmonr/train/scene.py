@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import zlib
@@ -13,7 +12,7 @@ from typing import Any
 
 import torch
 
-from atmonr.atomic import atomic_file
+from atmonr.atomic import write_json
 from atmonr.config import Config
 from atmonr.errors import DivergedError, StoppedError, WorldError
 from atmonr.run import Run
@@ -128,8 +127,7 @@ class SceneTraining:
         on_leader(self.world, lambda: self._keep(scene, score, boundary))
 
     def _keep(self, scene: str, score: dict[str, Any], boundary: Boundary) -> None:
-        with atomic_file(self.run.heldout(scene)) as temporary:
-            temporary.write_text(json.dumps(_finite(score), indent=2) + "\n", encoding="utf-8")
+        write_json(self.run.heldout(scene), _finite(score))
         self.run.mark_done(scene, {"steps": self.config.train.steps, "wall_s": round(boundary.wall_s, 3)})
         log.info("%s: finished", scene)
 

@@ -16,7 +16,7 @@ from atmonr.run import Run
 from atmonr.tasks.base import Recipe
 from atmonr.train.agree import on_leader
 from atmonr.train.failure import ends_group, record_of, told_by_all
-from atmonr.train.plan import SceneWork, order, survey
+from atmonr.train.plan import Plan, SceneWork, order, plan_of, survey
 from atmonr.train.progress import Progress, post_empty_rows
 from atmonr.train.scene import SceneTraining
 from atmonr.train.stop import StopRequest
@@ -89,6 +89,25 @@ def train(
     told_by_all(failures, world)
 
 
+def plan(
+    config: Config, scenes: Sequence[Path], run: Path, *, recipe: Recipe, resume: bool, ranks: int
+) -> Plan:
+    """Return what `train` would do on a number of ranks; writes nothing and needs no other rank.
+
+    Raises:
+        UsageError: If two scenes share a name, or the run folder exists and `resume` is not set.
+        ResumeError: If there is no run folder to resume.
+        SceneError: If a scene cannot be read.
+        WorldError: If ranks and scenes cannot be matched.
+    """
+    if not resume and run.exists():
+        raise UsageError(f"{run}: run folder exists; continue it with --resume or choose another folder")
+    _refuse_uneven_batches(config)
+    infos = [recipe.describe(scene) for scene in scenes]
+    _refuse_shared_names([str(info["name"]) for info in infos], scenes)
+    return plan_of(config, survey(config, scenes, infos, Run.open(run) if resume else None), ranks)
+
+
 def _drawn(
     todo: Sequence[SceneWork], session: int, ranks: Layout, world: World, group: World
 ) -> Iterator[SceneWork]:
@@ -120,7 +139,7 @@ def _train_each(scenes: Iterator[SceneWork], training: SceneTraining) -> dict[st
                     training.run.mark_failed(scene.name, record_of(error, training.progress.row.step))
             if ends and training.world.size > 1:
                 raise  # the others of the group wait for this rank, and only its end wakes them
-            log.error("%s: failed: %s", scene.name, error, exc_info=not isinstance(error, AtmonrError))
+            log.error("%s: failed: %s", scene.name, str(error), exc_info=not isinstance(error, AtmonrError))
             if ends:
                 return {**failures, scene.name: error}
             # Anew, because the error's traceback holds everything that the scene had in the GPU's memory.

@@ -132,9 +132,10 @@ class TableView:
         for row in busy[:fitting]:
             table.add_row(
                 Text(row.scene),
-                f"{row.step}/{row.steps}",
+                f"{row.step}/{row.steps}" if row.steps else "loading",
                 "" if row.loss is None else f"{row.loss:.4g}",
                 "" if row.steps_per_s is None else f"{row.steps_per_s:.4g}",
                 row.time_left,
             )
-        return Group(table, Text(f"{finished} of {self._scenes} scenes finished{failures}{hidden}"))
+        summary = Text(f"{finished} of {self._scenes} scenes finished{failures}{hidden}")
+        return Group(table, summary) if busy else Group(summary)

@@ -18,8 +18,10 @@ from atmonr.cli import extract as extract_command
 from atmonr.cli import ingest as ingest_command
 from atmonr.cli import simulate as simulate_command
 from atmonr.extract.session import extract
+from atmonr.layout import layout
 from atmonr.simulate.session import simulate
 from atmonr.store.ingest import ingest
+from atmonr.train.plan import Plan, SceneWork
 
 
 class Recorder:
@@ -96,7 +98,7 @@ def test_train_applies_overrides_and_passes_every_scene(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, checkout: Path
 ) -> None:
     trained = replace(monkeypatch, "atmonr.train.session", "train")
-    replace(monkeypatch, "atmonr.tasks.tomography", "RECIPE")
+    replace(monkeypatch, "atmonr.tasks.recipe", "RECIPE")
     config = checkout / "configs" / "instant_ngp.toml"
     overrides = ["--set", "train.steps=9", "--set", "train.device=cpu"]
     call("train", "-c", config, "--scene", "a", "--scene", "b", "--run", tmp_path, *overrides, "--resume")
@@ -105,6 +107,31 @@ def test_train_applies_overrides_and_passes_every_scene(
     assert args[1:] == ([Path("a"), Path("b")], tmp_path)
     assert kwargs["resume"] is True
     assert kwargs["world"].size == 1
+
+
+def test_a_dry_run_prints_the_plan_of_many_ranks_and_meets_none(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, checkout: Path
+) -> None:
+    scenes = [SceneWork(name, Path(name), rays, 7, 9) for name, rays in (("a", 10**6), ("b", None), ("c", 9))]
+    found = Plan(layout(4, 3, 1, 2), scenes, [[0, 2], [1]], [1.0, 0.5])
+    planned = replace(monkeypatch, "atmonr.train.session", "plan", found)
+    replace(monkeypatch, "atmonr.tasks.recipe", "RECIPE")
+    config = checkout / "configs" / "instant_ngp.toml"
+    result = call("train", "-c", config, "--scene", "a", "--run", tmp_path, "--dry-run", "--ranks", 4)
+    ((_, kwargs),) = planned.calls
+    assert (kwargs["ranks"], kwargs["resume"]) == (4, False)
+    assert result.stdout.splitlines() == [
+        "4 ranks in 2 groups of 2; 3 scenes to train in 2 waves, 0 finished",
+        "",
+        "group  ranks  busy  scenes (a group that is free takes the next)",
+        "0      0-1    100%  a c",
+        "1      2-3    50%   b",
+        "",
+        "scene  rays     rays/rank  MB/rank  steps left",
+        "a      1000000  1000000    41.0     9",
+        "b      ?        ?          ?        9",
+        "c      9        9          0.0      9",
+    ]
 
 
 def test_a_wrong_override_ends_with_78_and_names_the_key(checkout: Path) -> None:

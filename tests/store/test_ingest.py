@@ -174,6 +174,8 @@ def test_the_box_holds_every_sample_of_every_ray(tmp_path, centre, spacing_m):
 def test_pixel_size_footprint_and_centre_are_those_of_the_nadir_view(tmp_path, centre):
     scene = make_scene(tmp_path, make_fields(centre=centre))
     assert scene.pixel_m == pytest.approx(3000.0, rel=1e-3)
+    training = ~scene.holdout
+    assert scene.training_rays == int(scene.read("valid")[training].sum()) > 0
     x0, y0, x1, y1 = scene.footprint_m
     assert [(x0 + x1) / 2, (y0 + y1) / 2] == pytest.approx([0.0, 0.0], abs=500.0)
     if abs(centre[0]) < 80.0:

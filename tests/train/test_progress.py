@@ -84,7 +84,15 @@ def test_a_terminal_gets_a_table_of_the_groups_at_work() -> None:
     view.show([ROW, Row(finished=3, failed=1), Row("c", finished=2)])
     view.close()
     shown = written.getvalue()
-    for text in ("a[b]", "250/1250", "0.01235", "0.25", "1:06:40", "5 of 9 scenes finished, 1 failed"):
+    for text in (
+        "loading",
+        "a[b]",
+        "250/1250",
+        "0.01235",
+        "0.25",
+        "1:06:40",
+        "5 of 9 scenes finished, 1 failed",
+    ):
         assert text in shown
 
 

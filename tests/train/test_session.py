@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -260,6 +261,25 @@ def test_whatever_is_wrong_with_one_scene_the_others_are_trained(
     record = job.folder.failed("bad")
     assert record is not None and (record["error"], record["exit_code"]) == (name, exit_code)
     assert job.folder.done("a") and job.folder.done("c")
+
+
+def test_nothing_of_a_scene_stays_in_memory_when_the_next_begins(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrong: list[dict[str, Any]] = [{}, {"memory_at_rank_step": [0, 3]}, {"nan_at_step": 3}, {}]
+    scenes = [str(write_scene(tmp_path, f"s{number}", **what)) for number, what in enumerate(wrong)]
+    built: list[weakref.ref[ToyTask]] = []
+    still_there, begin = [], ToyTask.__init__
+
+    def noting(task: ToyTask, *arguments: Any) -> None:
+        still_there.append(sum(earlier() is not None for earlier in built))
+        begin(task, *arguments)
+        built.append(weakref.ref(task))
+
+    monkeypatch.setattr(ToyTask, "__init__", noting)
+    with pytest.raises(AtmonrError):
+        replace(job, scenes=scenes).here()
+    assert still_there == [0, 0, 0, 0]
 
 
 def test_a_bug_ends_the_session_and_is_recorded(job: Job, tmp_path: Path) -> None:
