@@ -16,6 +16,8 @@ from atmonr.geo.ellipsoid import SEMI_MAJOR_M, SEMI_MINOR_M
 
 # Latitude and longitude are computed, written and compressed in squares of so many columns an edge.
 _COLUMNS_AT_ONCE = 256
+# Chunks are written whole and never again: the 64 MiB that the library keeps of each variable are of no use.
+_CHUNK_CACHE_BYTES = 1 << 20
 _COORDINATES: dict[str, dict[str, str]] = {
     "altitude": {
         "standard_name": "height_above_reference_ellipsoid",
@@ -123,6 +125,7 @@ def create_cells(
         shuffle=True,
         # Alike along altitude and the horizontal: levels and columns are both read.
         chunksizes=(1,) * (len(dims) - 3) + product.grid.chunk_shape,
+        chunk_cache=_CHUNK_CACHE_BYTES,
         fill_value=fill_value,
     )
 
@@ -163,7 +166,15 @@ def _write_latitude_longitude(dataset: netCDF4.Dataset, grid: VoxelGrid) -> None
     edge = _COLUMNS_AT_ONCE
     for name, units in {"latitude": "degrees_north", "longitude": "degrees_east"}.items():
         chunks = (min(edge, ny), min(edge, nx))
-        variable = dataset.createVariable(name, "f8", ("y", "x"), zlib=True, shuffle=True, chunksizes=chunks)
+        variable = dataset.createVariable(
+            name,
+            "f8",
+            ("y", "x"),
+            zlib=True,
+            shuffle=True,
+            chunksizes=chunks,
+            chunk_cache=_CHUNK_CACHE_BYTES,
+        )
         variable.setncatts({"standard_name": name, "long_name": f"{name} of the column", "units": units})
     for row in range(0, ny, edge):
         for column in range(0, nx, edge):
