@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -141,21 +142,42 @@ def describe_source(run: Run, scene: str, info: dict[str, Any]) -> dict[str, Any
     latest = run.latest(scene)
     if not latest.is_file():
         raise ResumeError(f"{latest}: no checkpoint of scene '{scene}' yet; train first")
-    checkpoint = run.checkpoints(scene) / latest.read_text(encoding="utf-8").strip()
-    if not checkpoint.is_file():
-        raise ResumeError(f"{latest}: names no checkpoint beside it; name another one in it or train on")
+    files = _checkpoint_files(run, scene, run.latest_step(scene))
+    absent = [file for file in files if not file.is_file()]
+    if absent:
+        raise ResumeError(
+            f"{latest}: names no checkpoint beside it ({absent[0].name} is missing); name another one in it "
+            "or train on"
+        )
+    digests = [sha256(file) for file in files]
     return {
         "identity": {
             "config_sha256": run.config.digest,
             "scene": scene,
             "scene_id": info["scene_id"],
-            "checkpoint": checkpoint.name,
-            "checkpoint_sha256": sha256(checkpoint),
+            "checkpoint": latest.read_text(encoding="utf-8").strip(),
+            # Of tiles, that of the list of their checksums, as `sha256sum` would print it of that text.
+            "checkpoint_sha256": digests[0]
+            if len(files) == 1
+            else hashlib.sha256("\n".join(digests).encode()).hexdigest(),
         },
         "scene": info,
         "config_toml": run.config.toml(),
         "atmonr_version": __version__,
     }
+
+
+def _digest(checksums: Sequence[str]) -> str:
+    """SHA-256 of the checksums of a checkpoint's files, one a line."""
+    return hashlib.sha256("".join(f"{checksum}\n" for checksum in checksums).encode()).hexdigest()
+
+
+def _checkpoint_files(run: Run, scene: str, step: int) -> list[Path]:
+    from atmonr.fields.tiled import tile_name
+
+    tiles = run.config.world.tiles
+    names = [tile_name(tile) for tile in range(tiles)] if tiles > 1 else [""]
+    return [run.checkpoint(scene, step, name) for name in names]
 
 
 def fill(parts: Parts, field: Extinction, device: torch.device, todo: Iterable[Shard]) -> int:

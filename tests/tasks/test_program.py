@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import xarray as xr
 
 from atmonr.run import Run
 from tests.feed.scenes import make_scene
@@ -58,12 +59,12 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_scene(tmp_path_factory.mktemp("scene")).path
 
 
-def arguments(folder: Path, scene: Path, **settings: Any) -> list[str]:
+def arguments(folder: Path, scene: Path, tiles: int = 1, **settings: Any) -> list[str]:
     """A training of `folder`/run; settings are those of the config's train section."""
     train = {"checkpoint_every_steps": 7, "log_every_steps": 3, "evaluate_every_steps": 11, "device": "cpu"}
     folder.mkdir(parents=True)
     config = folder / "config.toml"
-    config.write_text(make_config(train=train | settings).toml())
+    config.write_text(make_config(train=train | settings, world={"tiles": tiles}).toml())
     return ["train", "-c", str(config), "--scene", str(scene), "--run", str(folder / "run"), "--quiet"]
 
 
@@ -148,3 +149,74 @@ def test_two_ranks_agree_with_one_over_50_steps(tmp_path: Path, scene: Path) -> 
     assert len(losses[0]) == 50
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
     assert losses[0][-1] < 0.8 * losses[0][0]
+
+
+def on_ranks(ranks: int, command: list[str]) -> list[str]:
+    return [str(MPIEXEC), "-n", str(ranks), ATMONR, *command]
+
+
+def tiles_of(folder: Path) -> dict[str, str]:
+    """Checksums of the newest checkpoint, tile by tile."""
+    run = Run(folder / "run")
+    files = run.parts_of("scene", run.latest_step("scene"))
+    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+
+def volume(folder: Path, ranks: int) -> bytes:
+    parts, product = folder / f"parts-{ranks}.zarr", folder / f"volume-{ranks}.nc"
+    grid = ["--horizontal-step-m", "1500", "--vertical-step-m", "500", "--quiet"]
+    succeed(on_ranks(ranks, ["extract", "--run", str(folder / "run"), "-o", str(parts), *grid]))
+    succeed([ATMONR, "merge", str(parts), "-o", str(product)])
+    with xr.open_dataset(product) as dataset:
+        assert dataset.extinction.size > 1000 and float(dataset.extinction.max()) > 0
+        return dataset.extinction.values.tobytes()
+
+
+@pytest.mark.skipif(not MPIEXEC.exists(), reason="needs the mpiexec of `pip install atmonr[mpi]`")
+def test_four_tiles_are_learned_alike_on_one_three_and_four_ranks(tmp_path: Path, scene: Path) -> None:
+    """Over 100 steps: parameters to the bit, losses but for the order in which their parts are added up."""
+    losses, checkpoints, volumes = [], [], []
+    for ranks in (1, 3, 4):
+        folder = tmp_path / str(ranks)
+        command = arguments(folder, scene, tiles=4, steps=100, log_every_steps=1)
+        succeed(on_ranks(ranks, command))
+        losses.append([record["loss"] for record in Run(folder / "run").read_metrics("scene")])
+        checkpoints.append(tiles_of(folder))
+        volumes.append(volume(folder, ranks))
+    assert len(losses[0]) == 100 and len(checkpoints[0]) == 4
+    assert losses[1] == pytest.approx(losses[0], rel=1e-6)
+    assert losses[2] == pytest.approx(losses[0], rel=1e-6)
+    assert checkpoints[0] == checkpoints[1] == checkpoints[2]
+    assert volumes[0] == volumes[1] == volumes[2]
+
+
+@pytest.mark.skipif(not MPIEXEC.exists(), reason="needs the mpiexec of `pip install atmonr[mpi]`")
+def test_stopped_tiles_go_on_with_another_number_of_ranks(tmp_path: Path, scene: Path) -> None:
+    undisturbed = arguments(tmp_path / "undisturbed", scene, tiles=4, steps=100)
+    succeed([ATMONR, *undisturbed])
+    stopped = arguments(tmp_path / "stopped", scene, tiles=4, steps=100)
+    process = subprocess.Popen(on_ranks(4, stopped), env=os.environ | {"OMP_NUM_THREADS": "1"})
+    wait_for_step(Run(tmp_path / "stopped" / "run"), 20, process)
+    (tmp_path / "stopped" / "run" / "STOP").touch()
+    assert process.wait(timeout=60) == 75
+    assert 20 < Run(tmp_path / "stopped" / "run").latest_step("scene") < 100
+    succeed(on_ranks(3, [*stopped, "--resume"]))
+    assert tiles_of(tmp_path / "stopped") == tiles_of(tmp_path / "undisturbed")
+
+
+@pytest.mark.skipif(not MPIEXEC.exists(), reason="needs the mpiexec of `pip install atmonr[mpi]`")
+def test_tiles_killed_while_they_are_saved_go_on_from_a_checkpoint_that_is_whole(
+    tmp_path: Path, scene: Path
+) -> None:
+    """Some tiles of a step may be on disk and others not: what counts is what all of them have."""
+    undisturbed = arguments(tmp_path / "undisturbed", scene, tiles=4, steps=60)
+    succeed([ATMONR, *undisturbed])
+    killed = arguments(tmp_path / "killed", scene, tiles=4, steps=60)
+    succeed([ATMONR, *killed])
+    run = Run(tmp_path / "killed" / "run")
+    (run.scene_folder("scene") / "done.json").unlink()
+    # The state after a kill between two tiles: the newest step lacks one, and `latest` has not moved yet.
+    run.parts_of("scene", 60)[2].unlink()
+    run.latest("scene").write_text("step-00000056.pt\n")
+    succeed(on_ranks(2, [*killed, "--resume"]))
+    assert tiles_of(tmp_path / "killed") == tiles_of(tmp_path / "undisturbed")
