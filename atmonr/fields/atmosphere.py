@@ -134,8 +134,7 @@ class AtmosphereField(nn.Module):
         extinction = _own_band(depth, aspect.band) / self.setting.top_height_m
         gain = self.phase(features_BF).view(shape[0], 2, -1)
         gain = gain.gather(2, aspect.band[:, None, None].expand(-1, 2, 1)).exp()
-        # What is not absorbed of the light that meets a droplet, as in the solution for the light.
-        gain = self.similar_albedo * gain / aspect.sun_cosine[:, None, None]
+        gain = gain / aspect.sun_cosine[:, None, None]
         solved = gain[:, 0] * direct / 4.0 + gain[:, 1] * diffuse * math.pi
         departure = self._departures(features, features_BF)
         return Cloud(extinction, solved * departure.exp(), departure, direct, diffuse)
