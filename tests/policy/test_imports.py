@@ -28,6 +28,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "meeting": {"launchers", "network"},
     "network": set(),
     "provenance": set(),
+    "rank_report": {"launchers", "seats", "world"},
     "render": set(),
     "sensors": set(),
     "fields": {"geo.frame", "geo.sun", "render", "config", "run", "checkpoint_file"},
