@@ -5,6 +5,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -74,6 +75,43 @@ TRADE = textwrap.dedent(
     """
 )
 
+# A thread of a group that outlives Python finds its libraries gone and aborts the process, now and then.
+LEAVE = textwrap.dedent(
+    """
+    import sys
+    from pathlib import Path
+    import torch
+    from atmonr.world import World
+
+    def threads():
+        names = [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]
+        return [name for name in names if "gloo" in name]
+
+    def train(world):
+        weight = torch.nn.Parameter(torch.ones(3))
+        optimizer = torch.optim.Adam([weight])
+        weight.sum().backward()
+        optimizer.step()
+        world.barrier()
+
+    def fail(world):
+        held = world._own_group
+        raise ValueError("what is held above must be let go")
+
+    try:
+        with World.detect("cpu") as world:
+            group = world.split([0, 1])  # still held when the world has been closed
+            train(group)
+            if not threads():
+                sys.exit("found no thread of gloo; this test no longer knows them")
+            if sys.argv[1] == "failing":
+                fail(group)
+    except ValueError as error:
+        kept = error  # and with it its traceback
+    sys.exit(f"still there: {threads()}" if threads() else 0)
+    """
+)
+
 FAIL = textwrap.dedent(
     """
     import sys
@@ -117,6 +155,14 @@ def test_two_mpi_ranks_talk(mpi_python: Launch) -> None:
 
 def test_three_mpi_ranks_exchange_parts_and_share_counters(mpi_python: Launch) -> None:
     done = mpi_python(3, "-c", TRADE)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are listed by Linux only")
+@pytest.mark.parametrize("end", ["finished", "failing"])
+def test_no_thread_of_a_group_outlives_the_world(mpi_python: Launch, end: str) -> None:
+    done = mpi_python(2, "-c", LEAVE, end)
     assert done.returncode == 0, done.stderr
 
 

@@ -29,6 +29,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "meeting": {"launchers", "network"},
     "network": set(),
     "provenance": set(),
+    "rank_report": {"launchers", "seats", "world"},
     "render": set(),
     "sensors": set(),
     "fields": {"geo.frame", "geo.sun", "geo.tiles", "render", "config", "run", "checkpoint_file"},
