@@ -110,8 +110,7 @@ class AtmosphereField(nn.Module):
         direct, diffuse = (light.view(shape) for light in self.light.at(flat))
         gain = self.phase(features_BF).view(shape[0], 2, -1)
         gain = gain.gather(2, aspect.band[:, None, None].expand(-1, 2, 1)).exp()
-        # What is not absorbed of the light that meets a droplet, as in the solution for the light.
-        gain = self.similar_albedo * gain / aspect.sun_cosine[:, None, None]
+        gain = gain / aspect.sun_cosine[:, None, None]
         solved = gain[:, 0] * direct / 4.0 + gain[:, 1] * diffuse * math.pi
         departure = self._departures(features.view(*shape, -1), features_BF)
         return Cloud(extinction, solved * departure.exp(), departure, direct, diffuse)
