@@ -72,8 +72,15 @@ def test_a_slab_of_known_optical_depth_comes_back_in_inverse_metres(
 
 
 @pytest.mark.slow
-def test_clear_air_stays_clear_over_textured_land_and_under_a_blue_sky(chain: Chain) -> None:
-    scene = ["--preset", "deep", "--surface", "land", "--rayleigh", "--noise", "0.01", "--seed", "11"]
-    score = chain(scene, 20000, 1500.0, ["train.steps=2500", "track.uri=off"])
+@pytest.mark.parametrize(
+    ("preset", "surface", "seed", "pixel_m", "steps"),
+    [("deep", "land", "11", 1500.0, 2500), ("stratocumulus", "ocean", "3", 320.0, 1500)],
+    ids=["a storm over textured land", "broken cloud over the sea"],
+)
+def test_clear_air_stays_clear_under_a_blue_sky(
+    chain: Chain, preset: str, surface: str, seed: str, pixel_m: float, steps: int
+) -> None:
+    scene = ["--preset", preset, "--surface", surface, "--rayleigh", "--noise", "0.01", "--seed", seed]
+    score = chain(scene, 20000, pixel_m, [f"train.steps={steps}", "track.uri=off"])
     assert score["iou_best"] >= 0.5
     assert score["clear_to_cloudy_optical_depth"] <= 0.05
