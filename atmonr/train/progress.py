@@ -106,6 +106,8 @@ class Progress:
         """Called with every record of metrics; it has `step`, `loss` and `steps_per_s`."""
         self.row.step, self.row.loss = record["step"], record["loss"]
         self.row.steps_per_s = record["steps_per_s"]
+        if self.row.step >= self.row.steps:
+            self._post()  # the last figures, which the time for closing pictures would leave unseen
 
     def end(self, *, failed: bool) -> None:
         """Called when a scene's training has ended, well or not."""

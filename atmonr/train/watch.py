@@ -50,7 +50,7 @@ def watch(
     for scene in todo:
         if scene.failure is not None:
             console.print(f"{scene.name}: failed before ({scene.failure}); tried again", markup=False)
-    view = TableView(console, len(todo)) if console.is_terminal else LineView(console, groups)
+    view = TableView(console, len(todo)) if console.is_terminal else LineView(console, len(todo), groups)
     names = [note_name(session, group) for group in range(groups)]
     over = threading.Event()
 
@@ -74,11 +74,13 @@ def watch(
 
 
 class LineView:
-    """One line for every group whose figures have changed."""
+    """One line for every group whose figures have changed, and one when scenes have ended."""
 
-    def __init__(self, console: Console, groups: int) -> None:
+    def __init__(self, console: Console, scenes: int, groups: int) -> None:
         self.every_s = max(EVERY_S, groups / LINES_PER_S)
         self._console = console
+        self._scenes = scenes
+        self._ended = ended((), scenes)
         self._shown: dict[int, tuple[str, float | None, float | None]] = {}
 
     def show(self, rows: Sequence[Row]) -> None:
@@ -88,13 +90,16 @@ class LineView:
             if not row.scene or row.loss is None or figures == self._shown.get(group):
                 continue
             self._shown[group] = figures
-            self._console.print(
+            self._print(
                 f"{row.scene}  step {row.step}/{row.steps}  loss {row.loss:.4g}  "
-                f"{row.steps_per_s:.4g} steps/s  left {row.time_left}",
-                markup=False,
-                highlight=False,
-                soft_wrap=True,
+                f"{row.steps_per_s:.4g} steps/s  left {row.time_left}"
             )
+        if ended(rows, self._scenes) != self._ended:
+            self._ended = ended(rows, self._scenes)
+            self._print(self._ended)
+
+    def _print(self, line: str) -> None:
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def close(self) -> None:
         """Nothing is left to do."""
@@ -120,11 +125,9 @@ class TableView:
         self._live.stop()
 
     def _table(self, rows: Sequence[Row]) -> Group:
-        finished, failed = (sum(getattr(row, name) for row in rows) for name in ("finished", "failed"))
         busy = [row for row in rows if row.scene]
         fitting = max(1, self._console.height - FURNITURE)
         hidden = f", {len(busy) - fitting} more at work" if len(busy) > fitting else ""
-        failures = f", {failed} failed" if failed else ""
         table = Table(box=None, pad_edge=False)
         table.add_column("scene")
         for heading in ("step", "loss", "steps/s", "left"):
@@ -137,5 +140,11 @@ class TableView:
                 "" if row.steps_per_s is None else f"{row.steps_per_s:.4g}",
                 row.time_left,
             )
-        summary = Text(f"{finished} of {self._scenes} scenes finished{failures}{hidden}")
+        summary = Text(f"{ended(rows, self._scenes)}{hidden}")
         return Group(table, summary) if busy else Group(summary)
+
+
+def ended(rows: Sequence[Row], scenes: int) -> str:
+    """Return how many of the session's scenes have ended, and how."""
+    finished, failed = sum(row.finished for row in rows), sum(row.failed for row in rows)
+    return f"{finished} of {scenes} scenes finished" + (f", {failed} failed" if failed else "")

@@ -50,6 +50,17 @@ def test_notes_are_left_at_most_once_a_second() -> None:
     assert seen[-1] > 10
 
 
+def test_the_last_figures_of_a_scene_are_told_at_once() -> None:
+    world = World.single("cpu")
+    progress = Progress(world, 0, 0, clock=lambda: 0.0)
+    progress.take("a")
+    progress.begin(250, 0)
+    progress.report({**RECORD, "step": 240})
+    assert posted(world).loss is None
+    progress.report(RECORD)
+    assert posted(world).loss == RECORD["loss"]
+
+
 def test_a_rank_that_nobody_reads_leaves_no_note() -> None:
     world = World.single("cpu")
     post_empty_rows(world, 0, 1)
@@ -63,19 +74,22 @@ def test_a_rank_that_nobody_reads_leaves_no_note() -> None:
 
 def test_without_a_terminal_news_of_each_group_is_one_plain_line() -> None:
     written = io.StringIO()
-    view = LineView(Console(file=written), groups=2)
+    view = LineView(Console(file=written), scenes=9, groups=2)
     for _ in range(2):  # no news the second time
         view.show([ROW, Row("b", 3, 9)])
     view.show([ROW, Row("b", 3, 9, loss=1.0, steps_per_s=2.0)])
+    for _ in range(2):
+        view.show([ROW, Row(finished=2, failed=1)])
     view.close()
     assert written.getvalue().splitlines() == [
         "a[b]  step 250/1250  loss 0.01235  0.25 steps/s  left 1:06:40",
         "b  step 3/9  loss 1  2 steps/s  left 0:00:03",
+        "2 of 9 scenes finished, 1 failed",
     ]
 
 
 def test_many_groups_print_no_flood() -> None:
-    assert LineView(Console(file=io.StringIO()), groups=512).every_s > 50
+    assert LineView(Console(file=io.StringIO()), scenes=900, groups=512).every_s > 50
 
 
 def test_a_terminal_gets_a_table_of_the_groups_at_work() -> None:
