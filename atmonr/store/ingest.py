@@ -176,7 +176,9 @@ def _footprint(granule: Granule, frame: Frame, nadir: NDArray[np.float32]) -> di
         )
     bounds = [*np.nanmin(places, axis=(0, 1)).tolist(), *np.nanmax(places, axis=(0, 1)).tolist()]
     outline = _outline(places.reshape(-1, 2))
-    return {"pixel_m": float(np.median(spacing)), "footprint_m": bounds, "outline_m": outline}
+    # Attributes that every reader understands have one dimension.
+    corners = [value for corner in outline for value in corner]
+    return {"pixel_m": float(np.median(spacing)), "footprint_m": bounds, "outline_m": corners}
 
 
 def _outline(places_m: NDArray[np.float64]) -> list[list[float]]:

@@ -183,7 +183,7 @@ def _from_attributes(path: Path, group: zarr.Group) -> Scene:
         scene_id=str(attributes["scene_id"]),
         sun_direction=json.loads(attributes["sun_direction"]),
         provenance=json.loads(attributes["provenance"]),
-        outline_m=[[float(x), float(y)] for x, y in attributes.get("outline_m", [])],
+        outline_m=np.reshape(attributes.get("outline_m", []), (-1, 2)).astype(float).tolist(),
     )
 
 

@@ -158,7 +158,12 @@ def test_a_height_of_zero_is_not_taken_for_unset(monkeypatch: pytest.MonkeyPatch
 def test_merge_takes_several_stores(monkeypatch: pytest.MonkeyPatch) -> None:
     merged = replace(monkeypatch, "atmonr.extract.merge", "merge", Path("e.nc"))
     call("merge", "a.zarr", "b.zarr", "-o", "e.nc")
-    assert merged.calls == [(([Path("a.zarr"), Path("b.zarr")], Path("e.nc")), {})]
+    assert merged.calls == [
+        (
+            ([Path("a.zarr"), Path("b.zarr")], Path("e.nc")),
+            {"horizontal_step_m": None, "vertical_step_m": None},
+        )
+    ]
 
 
 def test_evaluate_shows_a_table(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,7 +57,7 @@ def test_a_traceback_does_not_change_the_exit_code(
 import sys
 import atmonr.extract.merge as module
 
-def merge(*args):
+def merge(*args, **options):
     raise {error}
 
 module.merge = merge
