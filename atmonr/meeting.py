@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from torch.distributed import Store, TCPStore
 
 PATIENCE = timedelta(minutes=5)  # until all ranks have started and met
+_THANKS = "thanks\n"
 
 
 @dataclass(frozen=True)
@@ -126,8 +127,9 @@ def open_store(ports: Sequence[int], job: str, visitors: int) -> tuple[TCPStore,
         except OSError as error:
             reason = error
             continue
+        taken = door.getsockname()[1]  # before the last visitor is served, which closes the door
         threading.Thread(target=_answer, args=(door, job, store.port, visitors), daemon=True).start()
-        return store, door.getsockname()[1]
+        return store, taken
     raise WorldError(
         f"rank 0 cannot open any of the ports {list(ports)}: {reason}; export MASTER_PORT=<free port>"
     )
@@ -144,9 +146,11 @@ def _answer(door: socket.socket, job: str, store_port: int, visitors: int) -> No
                 return
             with visitor, suppress(OSError):
                 visitor.settimeout(ANSWER_S)
-                if visitor.makefile().readline() == f"{job}\n":
+                heard = visitor.makefile()
+                if heard.readline() == f"{job}\n":
                     visitor.sendall(f"{store_port}\n".encode())
-                    visitors -= 1
+                    # One that gave up waiting behind a silent stranger comes again and counts only then.
+                    visitors -= heard.readline() == _THANKS
 
 
 def find_store(places: Sequence[tuple[str, int]], job: str, patience: timedelta = PATIENCE) -> Meeting:
@@ -191,6 +195,7 @@ def _ask(host: str, port: int, job: str) -> tuple[int, str, str]:
         answer = connection.makefile().readline().strip()
         if not answer.isdecimal():
             raise OSError("something else listens there")
+        connection.sendall(_THANKS.encode())
         return int(answer), connection.getsockname()[0], connection.getpeername()[0]
 
 
