@@ -99,6 +99,7 @@ def test_the_bytes_of_a_ray_are_those_of_the_table(tmp_path: Path) -> None:
         reflectance=torch.zeros(3),
         view=torch.zeros(3, dtype=torch.uint8),
         view_band=torch.zeros(1, dtype=torch.int64),
+        footprint=torch.zeros(1, 6, 4),
         frame=None,  # type: ignore[arg-type]
         top_height_m=0.0,
         exact=None,
