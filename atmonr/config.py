@@ -128,7 +128,8 @@ class TrainConfig(Section):
     """Length of training, its random numbers, and how often it saves, logs and evaluates."""
 
     steps: int = Field(5000, ge=1)
-    batch_rays: int = Field(1024, ge=1)
+    batch_rays: int = Field(1024, ge=1)  # of each scene
+    warm_start: str | None = Field(None, min_length=1)  # folder of a run whose decoder to begin with
     learning_rate: float = Field(3e-3, gt=0, le=1)
     table_learning_rate: float = Field(2e-2, gt=0, le=1)  # of hash tables, whose entries few rays touch
     seed: int = Field(0, ge=0, lt=2**32)
@@ -145,6 +146,7 @@ class WorldConfig(Section):
 
     ranks_per_scene: int = Field(1, ge=1)
     tiles: int = Field(1, ge=1)
+    shared_decoder: bool = False  # train all scenes at once, each with tables of its own
 
 
 class TrackConfig(Section):
@@ -187,6 +189,17 @@ class Config(Section):
                 'world.tiles > 1 needs field.method = "instant_ngp": where the fine network of a '
                 "nerf looks depends on the coarse one along the whole ray"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _scenes_that_share_a_decoder_are_whole(self) -> Config:
+        if self.world.shared_decoder and (self.world.tiles > 1 or self.world.ranks_per_scene > 1):
+            raise ValueError(
+                "world.shared_decoder trains whole scenes, each on one rank: leave out world.tiles and "
+                "world.ranks_per_scene"
+            )
+        if self.train.warm_start is not None and (self.world.tiles > 1 or self.world.shared_decoder):
+            raise ValueError("train.warm_start is for scenes on their own, not for tiles or a shared decoder")
         return self
 
     def toml(self) -> str:

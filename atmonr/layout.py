@@ -26,7 +26,9 @@ class Layout:
         return rank // len(self.groups[0])
 
 
-def layout(world_size: int, n_scenes: int, tiles: int, ranks_per_scene: int) -> Layout:
+def layout(
+    world_size: int, n_scenes: int, tiles: int, ranks_per_scene: int, *, together: bool = False
+) -> Layout:
     """Form groups of neighbouring ranks.
 
     Neighbours form a group because launchers fill one machine after the other, and traffic within a group is
@@ -37,14 +39,17 @@ def layout(world_size: int, n_scenes: int, tiles: int, ranks_per_scene: int) -> 
         n_scenes: Number of scenes, finished ones too, so that a resumed run may use the ranks it began with.
         tiles: Parts that each scene is split into.
         ranks_per_scene: Ranks that share the rays of each scene.
+        together: All scenes are trained at once, by one group in which each rank has some of them.
 
     Raises:
         WorldError: If there is no scene, groups do not come out even, or some ranks would have nothing to do.
     """
     if n_scenes < 1:
         raise WorldError("no scene to train on; expected at least one")
-    size = group_size(world_size, tiles, ranks_per_scene)
+    size = 1 if together else group_size(world_size, tiles, ranks_per_scene)
     _refuse_idle_ranks(world_size, n_scenes, size, tiles)
+    if together:
+        return Layout((tuple(range(world_size)),), (0,))
     return Layout(
         groups=tuple(tuple(range(first, first + size)) for first in range(0, world_size, size)),
         tile_owners=tuple(tile_owners(tiles, size)),

@@ -42,11 +42,30 @@ class Peers(Protocol):
         ...
 
 
+class Alone:
+    """The peers of a task that nobody else works on."""
+
+    rank, size = 0, 1
+
+    def all_reduce_sum_(self, tensor: Tensor) -> Tensor:
+        """The tensor itself."""
+        return tensor
+
+    def exchange_(self, outgoing: Tensor, sent: Sequence[int], received: Sequence[int]) -> Tensor:
+        """What was sent."""
+        return outgoing
+
+    def gather_all(self, value: Any) -> list[Any]:
+        """The one value."""
+        return [value]
+
+
 class Part(NamedTuple):
     """A piece of what is learned with its own file in a checkpoint: a scene, or one tile of it."""
 
     module: nn.Module
     optimizers: Mapping[str, torch.optim.Optimizer]  # one entry per name that `losses` yields
+    scene: str | None = None  # which scene's, where a task learns several
 
 
 class Task(Protocol):
@@ -83,10 +102,13 @@ class Task(Protocol):
         """Scores on the held-out split, by metric name; called on every rank, the first one's count."""
         ...
 
-    def finish(self, pictures: Path) -> dict[str, Any]:
-        """Draws the closing pictures into an existing folder and returns the held-out score as JSON data.
+    def finish(self, pictures: Sequence[Path]) -> list[dict[str, Any]]:
+        """Draws the closing pictures and returns the held-out scores as JSON data, one per scene.
 
-        Called on every rank; the first one draws and its score counts.
+        Called on every rank; the first one's scores count.
+
+        Args:
+            pictures: Existing folder of each scene.
         """
         ...
 
@@ -105,7 +127,9 @@ class Recipe:
             extracted without it; `rays`, if it is there, is their number for training. Cheap, reads no rays.
         build: (config, scene path, device, peers) -> Task with its data resident on the device; does not wait
             for the peers.
+        together: Likewise for several scenes that share what can be shared; None where nothing can.
     """
 
     describe: Callable[[Path], dict[str, Any]]
     build: Callable[[Config, Path, torch.device, Peers], Task]
+    together: Callable[[Config, Sequence[Path], torch.device, Peers], Task] | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from atmonr.config import Config
 from atmonr.store.scene import open_scene
 from atmonr.tasks.base import Peers, Recipe, Task
+from atmonr.tasks.joint import JointTomography
 from atmonr.tasks.tiled import TiledTomography
 from atmonr.tasks.tomography import Tomography, setting_of
 
@@ -39,4 +41,9 @@ def build(config: Config, path: Path, device: torch.device, peers: Peers) -> Tas
     return kind(config, open_scene(path), device, peers)
 
 
-RECIPE = Recipe(describe=describe, build=build)
+def together(config: Config, paths: Sequence[Path], device: torch.device, peers: Peers) -> Task:
+    """A task with this rank's scenes of several that share a decoder."""
+    return JointTomography(config, [open_scene(path) for path in paths], device, peers)
+
+
+RECIPE = Recipe(describe=describe, build=build, together=together)

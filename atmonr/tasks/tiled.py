@@ -97,10 +97,10 @@ class TiledTomography:
         peak = max(max(part, default=0.0) for part in self._peers.gather_all(peaks))
         return heldout.quick_score(peak, float(self._peers.all_reduce_sum_(squares)) / len(numbers))
 
-    def finish(self, pictures: Path) -> dict[str, Any]:
+    def finish(self, pictures: Sequence[Path]) -> list[dict[str, Any]]:
         """Draws target beside rendered views and returns PSNR and SSIM of all held-out views."""
         views = [self._seen_view(index) for index in heldout.heldout_views(self._scene)]
-        return heldout.full_scores(self._scene, views, pictures) if self._peers.rank == 0 else {}
+        return [heldout.full_scores(self._scene, views, pictures[0]) if self._peers.rank == 0 else {}]
 
     def _look(
         self, rays: Mapping[int, TileRays], numbers: NDArray[np.int64], places: Tensor

@@ -15,6 +15,7 @@ from atmonr.feed.order import Order, stream
 from atmonr.feed.rays import RayTable, load_rays
 from atmonr.fields.atmosphere import AtmosphereField
 from atmonr.fields.build import build_field
+from atmonr.fields.decoder import start_warm
 from atmonr.fields.hashgrid import HashGrid
 from atmonr.fields.setting import Setting
 from atmonr.store.scene import Scene
@@ -58,6 +59,8 @@ class Tomography:
 
     def begin(self) -> None:
         """Guesses air and ground and solves for the light of the untrained field."""
+        if self._config.train.warm_start is not None:
+            start_warm(self.field, Path(self._config.train.warm_start))
         start_clear(self.field, glance(self.camera, self.rays, even_sample(len(self.rays))))
         self._solve_light(FIRST_ORDERS)
 
@@ -86,13 +89,13 @@ class Tomography:
         """Scores on an even sample of the held-out rays, by metric name."""
         return self._quick_score(self.camera) if self._peers.rank == 0 else {}
 
-    def finish(self, pictures: Path) -> dict[str, Any]:
+    def finish(self, pictures: Sequence[Path]) -> list[dict[str, Any]]:
         """Draws target beside rendered views and returns PSNR and SSIM of all held-out views."""
         if self._peers.rank > 0:
-            return {}
+            return [{}]
         indices = heldout.heldout_views(self._scene)
         views = (heldout.seen_view(self._scene, self.camera, self._device, index) for index in indices)
-        return heldout.full_scores(self._scene, views, pictures)
+        return [heldout.full_scores(self._scene, views, pictures[0])]
 
     @torch.no_grad()
     def _solve_light(self, orders: int) -> None:

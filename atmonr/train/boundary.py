@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -34,7 +34,7 @@ class Boundary:
         self,
         *,
         run: Run,
-        scene: str,
+        scenes: Sequence[str],
         task: Task,
         settings: TrainConfig,
         world: World,
@@ -44,7 +44,8 @@ class Boundary:
         start_step: int,
     ) -> None:
         self._run = run
-        self._scene = scene
+        self._scenes = scenes
+        self._label = ", ".join(scenes)
         self._task = task
         self._settings = settings
         self._world = world
@@ -52,7 +53,7 @@ class Boundary:
         self._stop = stop
         self._progress = progress
         # A resumed training goes on counting where the metrics end.
-        earlier = run.read_metrics(scene)[-1:] if world.rank == 0 else []
+        earlier = run.read_metrics(scenes[0])[-1:] if world.rank == 0 else []
         self._begin_s = time.monotonic() - (earlier[0]["wall_s"] if earlier else 0.0)
         self._saved_s = self._logged_s = time.monotonic()
         self._logged_step = start_step
@@ -81,7 +82,7 @@ class Boundary:
         if stopping:
             reason = self._stop.reason or "another rank"
             raise StoppedError(
-                f"{self._scene}: stopped by {reason} at step {step}, saved; continue with --resume"
+                f"{self._label}: stopped by {reason} at step {step}, saved; continue with --resume"
             )
 
     @property
@@ -120,14 +121,15 @@ class Boundary:
         self._logged_step, self._logged_s, self._paused_s = report.step, time.monotonic(), 0.0
 
     def _tell(self, record: dict[str, Any]) -> None:
-        self._run.append_metrics(self._scene, record)
+        for scene in self._scenes:
+            self._run.append_metrics(scene, _of_scene(record, scene))
         self._progress.report(record)
 
     def _save(self, step: int) -> None:
         with self._pause():
             self._checkpoints.save(step, self._task)
         self._saved_s = time.monotonic()
-        log.info("%s: saved step %d", self._scene, step)
+        log.info("%s: saved step %d", self._label, step)
 
     @contextmanager
     def _pause(self) -> Iterator[None]:
@@ -135,3 +137,9 @@ class Boundary:
         begin_s = time.monotonic()
         yield
         self._paused_s += time.monotonic() - begin_s
+
+
+def _of_scene(record: Mapping[str, Any], scene: str) -> dict[str, Any]:
+    """What of a record concerns a scene: scores of one among several are named `score@scene`."""
+    named = ((*name.partition("@"), value) for name, value in record.items())
+    return {name: value for name, at, whose, value in named if not at or whose == scene}

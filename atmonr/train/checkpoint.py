@@ -15,11 +15,11 @@ from typing import Any, BinaryIO
 
 import torch
 
-from atmonr.atomic import atomic_file
+from atmonr.atomic import atomic_file, write_text
 from atmonr.checkpoint_file import read_checkpoint
 from atmonr.errors import ResumeError
 from atmonr.run import Run
-from atmonr.tasks.base import Task
+from atmonr.tasks.base import Part, Task
 from atmonr.train.agree import on_every_rank, on_leader
 from atmonr.world import World
 
@@ -42,6 +42,7 @@ class Checkpoints:
         scene_id: Identity of the scene; a checkpoint of another one is refused.
         keep: How many to keep, at least 2: the newest may be the one that a full disk has damaged.
         world: The ranks that train the scene.
+        together: Names of all scenes, the first being `scene`, where one task learns several.
     """
 
     run: Run
@@ -50,6 +51,7 @@ class Checkpoints:
     scene_id: str
     keep: int
     world: World
+    together: tuple[str, ...] = ()
 
     def save(self, step: int, task: Task) -> None:
         """Write the state after `step` steps, then mark it as the latest, then remove the oldest.
@@ -100,26 +102,34 @@ class Checkpoints:
                 "format": FORMAT,
                 "step": step,
                 "config_digest": self.config_digest,
-                "scene_id": self.scene_id,
+                "scene_id": self._scene_id(part),
                 "module": _plain(part.module.state_dict()),
                 "optimizers": _plain({key: opt.state_dict() for key, opt in part.optimizers.items()}),
             }
             # torch names the archive inside after a path, which would put the temporary name into the file.
             with (
-                atomic_file(self.run.checkpoint(self.scene, step, name)) as temporary,
+                atomic_file(self._file(step, name, part)) as temporary,
                 open(temporary, "wb") as stream,
             ):
                 _write(state, stream)
 
     def _mark(self, step: int) -> None:
         """Name a step, all of whose parts are on disk, as the latest, and remove the oldest."""
-        with atomic_file(self.run.latest(self.scene)) as temporary:
-            temporary.write_text(self.run.checkpoint(self.scene, step).name + "\n", encoding="utf-8")
-        # Later ones, unreadable when training resumed, do not count.
-        done = [saved for saved in self.run.saved_steps(self.scene) if saved <= step]
-        for old in done[self.keep :]:
-            for path in self.run.parts_of(self.scene, old):
-                path.unlink(missing_ok=True)
+        scenes = self.together or (self.scene,)
+        for scene in scenes:
+            write_text(self.run.latest(scene), self.run.checkpoint(scene, step).name + "\n")
+        for scene in scenes:
+            # Later ones, unreadable when training resumed, do not count.
+            done = [saved for saved in self.run.saved_steps(scene) if saved <= step]
+            for old in done[self.keep :]:
+                for path in self.run.parts_of(scene, old):
+                    path.unlink(missing_ok=True)
+
+    def _file(self, step: int, name: str, part: Part) -> Path:
+        return self.run.checkpoint(part.scene or self.scene, step, "" if part.scene else name)
+
+    def _scene_id(self, part: Part) -> str:
+        return str(self.run.scene_info(part.scene)["scene_id"]) if part.scene else self.scene_id
 
     def _steps(self) -> list[int]:
         """Return the steps with checkpoints, that named by `latest` first: it was on disk for certain."""
@@ -129,21 +139,21 @@ class Checkpoints:
 
     def _damaged(self, step: int, task: Task) -> bool:
         """Return whether a part of a checkpoint that this rank needs cannot be read."""
-        for name in task.parts:
-            path = self.run.checkpoint(self.scene, step, name)
+        for name, part in task.parts.items():
+            path = self._file(step, name, part)
             try:
                 state = read_checkpoint(path)
             except ResumeError as error:
                 log.warning("%s; trying the one before", error)
                 return True
-            self._refuse_other(path, state)
+            self._refuse_other(path, state, part)
         return False
 
     def _load_parts(self, step: int, task: Task) -> None:
         for name, part in task.parts.items():
-            path = self.run.checkpoint(self.scene, step, name)
+            path = self._file(step, name, part)
             state = read_checkpoint(path)
-            self._refuse_other(path, state)
+            self._refuse_other(path, state, part)
             try:
                 part.module.load_state_dict(state["module"])
                 for key, optimizer in part.optimizers.items():
@@ -154,12 +164,12 @@ class Checkpoints:
                     f"{path}: does not fit the model: {reason}; use the version that wrote it"
                 ) from error
 
-    def _refuse_other(self, path: Path, state: dict[str, Any]) -> None:
+    def _refuse_other(self, path: Path, state: dict[str, Any], part: Part) -> None:
         if state.get("format") != FORMAT:
             raise ResumeError(
                 f"{path}: checkpoint format {state.get('format')}; this version reads format {FORMAT}"
             )
-        for key, expected in (("config_digest", self.config_digest), ("scene_id", self.scene_id)):
+        for key, expected in (("config_digest", self.config_digest), ("scene_id", self._scene_id(part))):
             if state.get(key) != expected:
                 raise ResumeError(
                     f"{path}: {key} is {state.get(key)}, expected {expected}; it was made with another "

@@ -48,6 +48,7 @@ def fit(
     start_step: int,
     world: World,
     at_boundary: Callable[[StepReport], None],
+    warmup_steps: int = WARMUP_STEPS,
 ) -> None:
     """Train `task` from `start_step` to `steps`.
 
@@ -60,13 +61,14 @@ def fit(
         start_step: Number of steps done before.
         world: The ranks that share every batch.
         at_boundary: Called after every step; may raise to end the training.
+        warmup_steps: Steps at most over which the learning rate rises.
 
     Raises:
         DivergedError: On a CPU, as soon as a loss or gradient is not finite.
     """
     guard = FiniteGuard(world.device)
     for step in range(start_step, steps):
-        learning_rate = _set_learning_rates(task, learning_rate_factor(step, steps))
+        learning_rate = _set_learning_rates(task, learning_rate_factor(step, steps, warmup_steps))
         losses = {}
         for name, loss in task.losses(step):
             losses[name] = _update(task, name, loss, step + 1, world, guard)
@@ -76,7 +78,7 @@ def fit(
         at_boundary(StepReport(step + 1, losses, learning_rate, guard))
 
 
-def learning_rate_factor(step: int, steps: int) -> float:
+def learning_rate_factor(step: int, steps: int, warmup_steps: int = WARMUP_STEPS) -> float:
     """Return what the optimizers' own learning rates are multiplied by.
 
     Linear warm-up, because Adam's first steps rest on moments of one or two gradients, then half a cosine
@@ -85,8 +87,9 @@ def learning_rate_factor(step: int, steps: int) -> float:
     Args:
         step: Number of steps done, from 0.
         steps: Number of steps in the whole training.
+        warmup_steps: Steps of warm-up at most.
     """
-    warmup = min(WARMUP_STEPS, steps // 10)
+    warmup = min(warmup_steps, steps // 10)
     if step < warmup:
         return (step + 1) / (warmup + 1)
     progress = (step - warmup) / max(1, steps - warmup)

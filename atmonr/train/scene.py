@@ -1,4 +1,4 @@
-"""One scene from start, or from its last checkpoint, to its finished result."""
+"""One scene, or several together, from start or from the last checkpoint to the finished result."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ import torch
 
 from atmonr.atomic import write_json
 from atmonr.config import Config
-from atmonr.errors import DivergedError, StoppedError, WorldError
+from atmonr.errors import ConfigError, DivergedError, StoppedError, WorldError
 from atmonr.run import Run
 from atmonr.tasks.base import Recipe, Task
 from atmonr.train.agree import gpu_memory_errors, on_every_rank, on_leader
 from atmonr.train.boundary import Boundary
 from atmonr.train.checkpoint import Checkpoints
-from atmonr.train.loop import fit
+from atmonr.train.loop import WARMUP_STEPS, fit
 from atmonr.train.progress import Progress
 from atmonr.train.stop import StopRequest
 from atmonr.world import World
@@ -48,18 +48,17 @@ class SceneTraining:
     stop: StopRequest
     progress: Progress
 
-    def __call__(self, scene: str, path: Path) -> None:
-        """Train one scene unless it is finished; the errors are those of `session.train`."""
-        if on_leader(self.world, lambda: self._finished(scene)):
-            log.info("%s: finished before", scene)
+    def __call__(self, scenes: Sequence[str], paths: Sequence[Path]) -> None:
+        """Train one scene, or several together, unless finished; the errors are those of `session.train`."""
+        scene = scenes[0]
+        if on_leader(self.world, lambda: all(self._finished(each) for each in scenes)):
+            log.info("%s: finished before", ", ".join(scenes))
             return
         if self.world.any(self.stop.requested()):
             raise StoppedError(f"{scene}: stopped before it began; continue with --resume")
         # Replicas start from the same random numbers.
         torch.manual_seed(self.config.train.seed)
-        task = on_every_rank(
-            self.world, lambda: self.recipe.build(self.config, path, self.world.device, self.world)
-        )
+        task = on_every_rank(self.world, lambda: self._build(paths))
         checkpoints = Checkpoints(
             run=self.run,
             scene=scene,
@@ -67,13 +66,14 @@ class SceneTraining:
             scene_id=self.run.scene_info(scene)["scene_id"],
             keep=self.config.train.keep_checkpoints,
             world=self.world,
+            together=tuple(scenes) if len(scenes) > 1 else (),
         )
-        start_step = self._begin(scene, task, checkpoints)
+        start_step = self._begin(scenes, task, checkpoints)
         refuse_unequal_replicas(task, self.world)
         self.progress.begin(self.config.train.steps, start_step)
         boundary = Boundary(
             run=self.run,
-            scene=scene,
+            scenes=scenes,
             task=task,
             settings=self.config.train,
             world=self.world,
@@ -83,13 +83,20 @@ class SceneTraining:
             start_step=start_step,
         )
         self._fit(scene, task, start_step, boundary, checkpoints)
-        self._finish(scene, task, boundary)
+        self._finish(scenes, task, boundary)
+
+    def _build(self, paths: Sequence[Path]) -> Task:
+        if not self.config.world.shared_decoder:
+            return self.recipe.build(self.config, paths[0], self.world.device, self.world)
+        if self.recipe.together is None:
+            raise ConfigError("world.shared_decoder: this task has nothing that scenes could share")
+        return self.recipe.together(self.config, paths, self.world.device, self.world)
 
     def _finished(self, scene: str) -> bool:
         done = self.run.done(scene)
         return done is not None and done["steps"] >= self.config.train.steps
 
-    def _begin(self, scene: str, task: Task, checkpoints: Checkpoints) -> int:
+    def _begin(self, scenes: Sequence[str], task: Task, checkpoints: Checkpoints) -> int:
         """Load the newest checkpoint, or begin and save the untrained state; return the steps done."""
         step = checkpoints.find(task)
         if step is None:
@@ -99,9 +106,13 @@ class SceneTraining:
             checkpoints.save(step, task)
         else:
             checkpoints.load(step, task)
-        on_leader(self.world, lambda: self.run.truncate_metrics(scene, step))
-        log.info("%s: starts at step %d of %d", scene, step, self.config.train.steps)
+        on_leader(self.world, lambda: self._truncate_metrics(scenes, step))
+        log.info("%s: starts at step %d of %d", ", ".join(scenes), step, self.config.train.steps)
         return step
+
+    def _truncate_metrics(self, scenes: Sequence[str], step: int) -> None:
+        for scene in scenes:
+            self.run.truncate_metrics(scene, step)
 
     def _fit(
         self, scene: str, task: Task, start_step: int, boundary: Boundary, checkpoints: Checkpoints
@@ -114,6 +125,8 @@ class SceneTraining:
                     start_step=start_step,
                     world=self.world,
                     at_boundary=boundary,
+                    # Adam's first steps are no danger to a decoder that is learned already.
+                    warmup_steps=0 if self.config.train.warm_start else WARMUP_STEPS,
                 )
         except DivergedError as error:
             raise DivergedError(
@@ -121,15 +134,17 @@ class SceneTraining:
                 "lower train.learning_rate and start again in a new run folder"
             ) from error
 
-    def _finish(self, scene: str, task: Task, boundary: Boundary) -> None:
+    def _finish(self, scenes: Sequence[str], task: Task, boundary: Boundary) -> None:
         with gpu_memory_errors():
-            score = task.finish(self.run.pictures(scene))
-        on_leader(self.world, lambda: self._keep(scene, score, boundary))
+            scores = task.finish([self.run.pictures(scene) for scene in scenes])
+        on_leader(self.world, lambda: self._keep(scenes, scores, boundary))
 
-    def _keep(self, scene: str, score: dict[str, Any], boundary: Boundary) -> None:
-        write_json(self.run.heldout(scene), _finite(score))
-        self.run.mark_done(scene, {"steps": self.config.train.steps, "wall_s": round(boundary.wall_s, 3)})
-        log.info("%s: finished", scene)
+    def _keep(self, scenes: Sequence[str], scores: list[dict[str, Any]], boundary: Boundary) -> None:
+        done = {"steps": self.config.train.steps, "wall_s": round(boundary.wall_s, 3)}
+        for scene, score in zip(scenes, scores, strict=True):
+            write_json(self.run.heldout(scene), _finite(score))
+            self.run.mark_done(scene, done)
+            log.info("%s: finished", scene)
 
 
 def refuse_unequal_replicas(task: Task, world: World) -> None:

@@ -64,7 +64,10 @@ def train(
         LostRankError: If another rank died or left; what was saved can be continued.
     """
     _refuse_uneven_batches(config)
-    ranks = layout(world.size, len(scenes), config.world.tiles, config.world.ranks_per_scene)
+    together = config.world.shared_decoder
+    ranks = layout(
+        world.size, len(scenes), config.world.tiles, config.world.ranks_per_scene, together=together
+    )
     folder, todo = on_leader(world, lambda: _open(config, scenes, run, recipe, resume))
     number = on_leader(world, lambda: _announce(world, len(ranks.groups)))
     own = ranks.group_of(world.rank)
@@ -83,7 +86,8 @@ def train(
             stop=stop,
             progress=Progress(world, number, own if group.rank == 0 and not quiet else None),
         )
-        failures = _train_each(_drawn(todo, number, ranks, world, group), training)
+        units = [todo] if together and todo else [[scene] for scene in todo]
+        failures = _train_each(_drawn(units, number, ranks, world, group), training)
         stopped = any(isinstance(error, StoppedError) for error in failures.values())
         _meet(world, folder, todo, lambda: stopped or stop.signalled)
     told_by_all(failures, world)
@@ -109,9 +113,9 @@ def plan(
 
 
 def _drawn(
-    todo: Sequence[SceneWork], session: int, ranks: Layout, world: World, group: World
-) -> Iterator[SceneWork]:
-    """Yield the scenes of one group; the next one goes to whichever group is free first."""
+    todo: Sequence[Sequence[SceneWork]], session: int, ranks: Layout, world: World, group: World
+) -> Iterator[Sequence[SceneWork]]:
+    """Yield the work of one group, a scene or several together; the next goes to whichever is free first."""
     if len(ranks.groups) == 1:
         yield from todo
         return
@@ -120,31 +124,33 @@ def _drawn(
         yield todo[number]
 
 
-def _train_each(scenes: Iterator[SceneWork], training: SceneTraining) -> dict[str, Exception]:
+def _train_each(units: Iterator[Sequence[SceneWork]], training: SceneTraining) -> dict[str, Exception]:
     """Train scenes in turn until none is left or one ends them all; return the errors, by scene."""
     failures: dict[str, Exception] = {}
-    for scene in scenes:
-        training.progress.take(scene.name)
+    for scenes in units:
+        name = ", ".join(scene.name for scene in scenes)
+        training.progress.take(name)
         try:
-            training(scene.name, scene.path)
+            training([scene.name for scene in scenes], [scene.path for scene in scenes])
         except StoppedError as error:
             log.info("%s", error)
-            return {**failures, scene.name: error}
+            return {**failures, name: error}
         except LostRankError:
             raise
         except Exception as error:
             ends = ends_group(error, training.world)
             if training.world.rank == 0 or ends:
                 with suppress(AtmonrError):  # never hide the error that led here
-                    training.run.mark_failed(scene.name, record_of(error, training.progress.row.step))
+                    for scene in scenes:
+                        training.run.mark_failed(scene.name, record_of(error, training.progress.row.step))
             if ends and training.world.size > 1:
                 raise  # the others of the group wait for this rank, and only its end wakes them
-            log.error("%s: failed: %s", scene.name, str(error), exc_info=not isinstance(error, AtmonrError))
+            log.error("%s: failed: %s", name, str(error), exc_info=not isinstance(error, AtmonrError))
             if ends:
-                return {**failures, scene.name: error}
+                return {**failures, name: error}
             # Anew, because the error's traceback holds everything that the scene had in the GPU's memory.
-            failures[scene.name] = type(error)(str(error))
-        training.progress.end(failed=scene.name in failures)
+            failures[name] = type(error)(str(error))
+        training.progress.end(failed=name in failures)
     return failures
 
 
@@ -186,6 +192,8 @@ def _open(
     else:
         run = Run.create(path, config, by_name, provenance())
     work = survey(config, scenes, infos, run if resume else None)
+    if config.world.shared_decoder:  # all of them, or none
+        return run, work if any(scene.steps_left for scene in work) else []
     return run, [work[index] for index in order(work)]
 
 

@@ -209,7 +209,7 @@ def test_held_out_views_are_scored_like_those_of_a_whole_scene(scene: Scene, tmp
     task = make_task(scene)
     train(task)
     (tmp_path / "pictures").mkdir()
-    score = task.finish(tmp_path / "pictures")
+    score = task.finish([tmp_path / "pictures"])[0]
     assert (tmp_path / "pictures" / "heldout.png").exists()
     # The quick score looks at all of these few rays too.
     assert score["all"]["psnr_db"] == pytest.approx(task.evaluate(0)["heldout_psnr_db"], abs=1e-3)

@@ -189,7 +189,7 @@ def test_scores_are_those_of_all_held_out_rays_and_change_nothing(scene: Scene, 
     error = (rendered - table.reflectance).double().numpy()
     expected = 10 * np.log10(table.reflectance.max().item() ** 2 / np.mean(error**2))
     assert task.evaluate(20) == {"heldout_psnr_db": pytest.approx(expected, abs=1e-3)}
-    score = task.finish(tmp_path)
+    score = task.finish([tmp_path])[0]
     assert score["all"]["psnr_db"] == pytest.approx(expected, abs=1e-3)
     assert score["all"]["n"] == len(table) == 9 * 12 * 9
     assert score["all"]["views"] == 9
@@ -207,7 +207,7 @@ def test_scores_leave_out_what_the_granule_does_not_hold(tmp_path: Path) -> None
     fields["i"][25, 2:7, :] = np.nan
     fields["i"][45] = np.nan
     task = make_task(make_scene(tmp_path, fields))
-    score = task.finish(tmp_path)
+    score = task.finish([tmp_path])[0]
     assert score["all"]["views"] == 8
     assert score["all"]["n"] == 8 * 12 * 9 - 5 * 9
     json.dumps(score, allow_nan=False)
