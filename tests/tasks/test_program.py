@@ -17,7 +17,7 @@ import pytest
 import xarray as xr
 
 from atmonr.run import Run
-from tests.feed.scenes import make_scene
+from tests.feed.scenes import make_fields, make_scene
 from tests.fields.make import make_config
 
 ATMONR = str(Path(sys.executable).with_name("atmonr"))
@@ -220,3 +220,20 @@ def test_tiles_killed_while_they_are_saved_go_on_from_a_checkpoint_that_is_whole
     run.latest("scene").write_text("step-00000056.pt\n")
     succeed(on_ranks(2, [*killed, "--resume"]))
     assert tiles_of(tmp_path / "killed") == tiles_of(tmp_path / "undisturbed")
+
+
+@pytest.mark.skipif(not MPIEXEC.exists(), reason="needs the mpiexec of `pip install atmonr[mpi]`")
+def test_scenes_that_share_a_decoder_are_learned_alike_on_one_and_two_ranks(
+    tmp_path: Path, scene: Path
+) -> None:
+    other = make_scene(tmp_path / "west", make_fields((14, 11), (-30.0, 179.9))).path
+    other = other.rename(other.with_name("west.zarr"))
+    checkpoints = []
+    for ranks in (1, 2):
+        command = arguments(tmp_path / str(ranks), scene, steps=60)
+        command += ["--scene", str(other), "--set", "world.shared_decoder=true"]
+        succeed(on_ranks(ranks, command))
+        run = Run(tmp_path / str(ranks) / "run")
+        newest = [run.checkpoint(name, run.latest_step(name)) for name in ("scene", "west")]
+        checkpoints.append([hashlib.sha256(file.read_bytes()).hexdigest() for file in newest])
+    assert checkpoints[0] == checkpoints[1]
