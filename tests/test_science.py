@@ -21,9 +21,9 @@ SLAB = ["--preset", "absorber", "--surface", "land"]
 SLAB_SETTINGS = [
     "light.single_scattering_albedo=0",
     "light.every_steps=50",
-    "loss.sparsity=1e-5",
+    "loss.sparsity=5e-5",
     "train.table_learning_rate=1e-2",
-    "train.steps=800",
+    "train.steps=600",
     "track.uri=off",
 ]
 
