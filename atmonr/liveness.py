@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from atmonr.errors import LostRankError, PeerFailedError
 
 if TYPE_CHECKING:
-    from torch.distributed import ProcessGroup, Store
+    from torch.distributed import Store
 
 BEAT_S = 10.0
 # A busy machine or a long call into a library may well delay beats, but not for five minutes.
@@ -57,12 +57,11 @@ class Presence:
         self._ended.set()
         self._thread.join(timeout=BEAT_S)
 
-    def meet(self, meanwhile: Callable[[], None] = lambda: None, lobby: ProcessGroup | None = None) -> None:
+    def meet(self, meanwhile: Callable[[], None] = lambda: None) -> None:
         """Wait until every rank has called this as often as this one, however long the others take.
 
         Args:
             meanwhile: Called now and then until then; Python sees signals, too.
-            lobby: A group of all ranks whose collectives may last for as long as anybody works.
 
         Rank 0 watches the others; they notice its own end because the store ends with it.
 
@@ -70,19 +69,13 @@ class Presence:
             LostRankError: If a rank is gone.
             RuntimeError: If the store is, or another rank has failed.
         """
-        import torch
-        import torch.distributed as dist
-
         turn = self._store.add(f"turn {self._rank}", 1)
         complete = f"meeting {turn} complete"
         if self._store.add(f"meeting {turn}", 1) == self._size:
             self._store.set(complete, "")
         watch = Watch(self._store, self._size) if self._rank == 0 else None
         pause_s = 0.01
-        # It ends at once when a process is gone, because its connections close; a machine that vanished is
-        # missed by its heartbeat.
-        waiting = dist.all_reduce(torch.zeros(()), group=lobby, async_op=True) if lobby else None
-        while not ((waiting and waiting.is_completed()) or self._store.check([complete])):
+        while not self._store.check([complete]):
             meanwhile()
             if self._store.check([_FAILED]):
                 raise RuntimeError("another rank failed")
@@ -90,8 +83,6 @@ class Presence:
                 watch.refuse_silence()
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, _POLL_S)
-        if waiting:
-            waiting.wait()
 
     def leave_note(self, exit_code: int) -> None:
         """Tell the others that this rank fails, unless another was first."""

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 # How long a rank may be at work alone, evaluating or saving, while its group waits in a collective. That one
 # died is noticed at once as a rule, because its connections close; that a machine vanished, after this.
 PATIENCE = timedelta(minutes=30)
-_LONGEST_WAIT = timedelta(days=7)
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,6 @@ class World:
     _group: weakref.ref[ProcessGroup] | None = None
     _store: Store | None = None
     _presence: Presence | None = None
-    _lobby: weakref.ref[ProcessGroup] | None = None  # of all ranks, for those that wait for hours
     _numbers: Counter[str] = field(default_factory=Counter)  # given out so far where there is no store
     _notes: dict[str, str] = field(default_factory=dict)  # posted where there is no store
 
@@ -113,7 +111,6 @@ class World:
         device, seats = take_seats(met, kind)
         presence = Presence(met.store, met.rank, met.size)
         dist.init_process_group("gloo", store=met.store, rank=met.rank, world_size=met.size, timeout=PATIENCE)
-        lobby = dist.new_group(backend="gloo", timeout=_LONGEST_WAIT)
         return cls(
             rank=met.rank,
             size=met.size,
@@ -123,7 +120,6 @@ class World:
             seats=seats,
             _store=met.store,
             _presence=presence,
-            _lobby=weakref.ref(lobby),
         )
 
     def split(self, ranks: Sequence[int]) -> World:
@@ -214,7 +210,13 @@ class World:
         return values
 
     def next_number(self, name: str) -> int:
-        """Return 0, 1, 2, … of a name: each to one rank of the whole world only; nobody waits."""
+        """Return 0, 1, 2, …: each to one rank only, whichever of the whole world asks first.
+
+        Nobody waits, and the groups made by `split` count together.
+
+        Args:
+            name: What is counted.
+        """
         if self._store is None:
             self._numbers[name] += 1
             return self._numbers[name] - 1
@@ -234,7 +236,7 @@ class World:
         """
         if self._presence is not None:
             with self._together():
-                self._presence.meet(meanwhile, None if self._lobby is None else self._lobby())
+                self._presence.meet(meanwhile)
 
     def post(self, name: str, text: str) -> None:
         """Leave a note for every rank of the whole world, in place of an earlier one of that name."""

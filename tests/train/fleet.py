@@ -21,6 +21,11 @@ from typing import Any
 from job import Job, run_rank
 from toy import write_scene
 
+from atmonr import liveness
+
+# Five minutes of silence, as a user's ranks are granted, are too long for a test.
+liveness.BEAT_S, liveness.MISSED_BEATS = 1.0, 8
+
 HANG_S = 60.0
 
 
