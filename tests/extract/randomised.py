@@ -11,7 +11,9 @@ from torch import nn
 
 from atmonr.fields.build import build_field
 from atmonr.run import Run
+from atmonr.tasks.base import Part
 from atmonr.train.checkpoint import Checkpoints
+from atmonr.world import World
 from tests.fields.make import make_config, make_setting
 
 SCENE = "cloud"
@@ -23,8 +25,7 @@ STEPS = ("--horizontal-step-m", "500", "--vertical-step-m", "500")
 class Trained:
     """As much of a task as a checkpoint needs."""
 
-    module: nn.Module
-    optimizers: dict[str, torch.optim.Optimizer]
+    parts: dict[str, Part]
 
 
 def make_run(folder: Path, centre: tuple[float, float] = (18.0, -61.5), half_m: float = 40_000.0) -> Run:
@@ -45,5 +46,6 @@ def make_run(folder: Path, centre: tuple[float, float] = (18.0, -61.5), half_m: 
     for tensor in (*field.parameters(), *field.light.buffers()):
         nn.init.normal_(tensor, std=0.5)
     run = Run.create(folder, config, {SCENE: info}, {})
-    Checkpoints(run, SCENE, config.digest, scene_id, keep=2).save(7, Trained(field, {}))  # type: ignore[arg-type]
+    trained = Trained({"": Part(field, {})})
+    Checkpoints(run, SCENE, config.digest, scene_id, 2, World.single("cpu")).save(7, trained)  # type: ignore[arg-type]
     return run
