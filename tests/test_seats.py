@@ -26,7 +26,9 @@ PRETEND = textwrap.dedent(
     seats.device_id = lambda device: names[local_ranks[0]]
     try:
         with World.detect("cuda", share_gpu=sys.argv[2] == "share") as world:
-            print(world.backend, [seat.device_id for seat in world.seats])
+            # One write a rank: mpiexec mixes what ranks write piece by piece.
+            sys.stdout.write(f"{world.backend} {[seat.device_id for seat in world.seats]}\n")
+            sys.stdout.flush()
     except AtmonrError as error:
         print(error, file=sys.stderr)
         sys.exit(error.exit_code)

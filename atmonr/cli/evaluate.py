@@ -14,9 +14,17 @@ def evaluate(
     truth: Annotated[Path | None, typer.Option(help="True extinction, if it is known.")] = None,
     run: Annotated[Path | None, typer.Option(help="Run folder, for the scores of held-out rays.")] = None,
     pictures: Annotated[Path | None, typer.Option(help="Folder for pictures.")] = None,
+    coarsen: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Average N x N columns first, where the truth is finer than pixels.",
+        ),
+    ] = 1,
 ) -> None:
     """Score an extract against truth, and the run against the rays it never saw."""
     from atmonr.cli.tables import show_scores
     from atmonr.evaluate.session import evaluate as score
 
-    show_scores(score(extract, truth=truth, run=run, out=out, pictures=pictures))
+    show_scores(score(extract, truth=truth, run=run, out=out, pictures=pictures, coarsen=coarsen))

@@ -16,7 +16,7 @@ from atmonr.errors import SceneError, UsageError
 from atmonr.evaluate import volume
 from atmonr.evaluate.extract_file import ExtractFile, open_extract
 from atmonr.evaluate.remap import on_truth_cells
-from atmonr.evaluate.truth import Truth, cell_edges, read_truth, with_clear_air
+from atmonr.evaluate.truth import Truth, block_means, cell_edges, coarsened, read_truth, with_clear_air
 from atmonr.run import Run
 
 # 0.1 per kilometre: thinner than any cloud that reflected sunlight shows as one.
@@ -32,6 +32,7 @@ def evaluate(
     run: Path | None,
     out: Path,
     pictures: Path | None,
+    coarsen: int = 1,
 ) -> dict[str, Any]:
     """Score an extract and write the scores as JSON.
 
@@ -41,12 +42,15 @@ def evaluate(
         run: Run folder, for the scores on held-out rays and the loss curve.
         out: JSON file to make; undefined scores are null in it.
         pictures: Folder for pictures, made if need be; none are drawn without it.
+        coarsen: Blocks of this many columns each way are averaged, in truth and extract, before the volume
+            is scored: for a truth that is finer than what the sensor could see.
 
     Returns:
         What `out` holds.
 
     Raises:
-        UsageError: If there is nothing to score against, `out` exists, or a mosaic is scored as a run's.
+        UsageError: If there is nothing to score against, `out` exists, a mosaic is scored as a run's, or the
+            truth is too small to be coarsened so.
         SceneError: If an input is unreadable or not as expected.
         ResumeError: If `run` is not a run folder.
         StoreError: If `out` or a picture cannot be written.
@@ -61,10 +65,18 @@ def evaluate(
         score["heldout"] = _heldout(Run.open(run), file, pictures)
     if truth is not None:
         known = read_truth(truth)
-        score["truth"] = {"file": truth.name, "sha256": sha256(truth), "wavelength_nm": known.wavelength_nm}
+        score["truth"] = {
+            "file": truth.name,
+            "sha256": sha256(truth),
+            "wavelength_nm": known.wavelength_nm,
+            "coarsened_columns": coarsen,
+        }
         edges = cell_edges(file.altitude_m)
         padded = with_clear_air(known, edges[0], edges[-1])
         estimate, covered = on_truth_cells(file, padded)
+        if coarsen > 1:
+            padded = coarsened(padded, coarsen)
+            estimate, covered = (block_means(values, coarsen) for values in (estimate, covered))
         score["volume"] = score_volume(estimate, padded, covered)
         if pictures is not None:
             _draw_volume(pictures, estimate, padded, score["volume"])

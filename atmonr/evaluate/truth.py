@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from atmonr.errors import SceneError
+from atmonr.errors import SceneError, UsageError
 from atmonr.evaluate.extract_file import ascending
 
 FloatArray = NDArray[np.float64]
@@ -96,6 +96,37 @@ def with_clear_air(truth: Truth, low_m: float, high_m: float) -> Truth:
     )
     extinction = np.pad(truth.extinction_per_m, ((0, 0), (0, 0), (below, above)))
     return Truth(truth.path, truth.latitude_deg, truth.longitude_deg, levels, extinction, truth.wavelength_nm)
+
+
+def coarsened(truth: Truth, columns: int) -> Truth:
+    """Return the means of blocks of columns x columns of the truth; what makes no whole block is left out.
+
+    Raises:
+        UsageError: If that leaves fewer than 2 columns each way.
+    """
+    if columns < 1 or min(truth.latitude_deg.shape) < 2 * columns:
+        raise UsageError(
+            f"coarsen {columns}: expected at least 1, and at most half of the "
+            f"{min(truth.latitude_deg.shape)} columns of {truth.path} along its shorter side"
+        )
+    longitude = np.radians(truth.longitude_deg)
+    sine, cosine = (block_means(part, columns) for part in (np.sin(longitude), np.cos(longitude)))
+    return Truth(
+        truth.path,
+        block_means(truth.latitude_deg, columns),
+        np.degrees(np.arctan2(sine, cosine)),  # the dateline may cross a block
+        truth.altitude_m,
+        block_means(truth.extinction_per_m, columns),
+        truth.wavelength_nm,
+    )
+
+
+def block_means(values: FloatArray, columns: int) -> FloatArray:
+    """(X // columns, Y // columns, ...) means of blocks of (X, Y, ...) values; a rest is left out."""
+    x, y = (size // columns for size in values.shape[:2])
+    blocks = values[: x * columns, : y * columns].reshape(x, columns, y, columns, *values.shape[2:])
+    means: FloatArray = blocks.mean(axis=(1, 3))
+    return means
 
 
 def cell_edges(centres: FloatArray) -> FloatArray:

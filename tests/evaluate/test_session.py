@@ -19,6 +19,12 @@ def block(lat, lon, h, x, y):
     return np.where(inside, 0.002, 0.0)
 
 
+def stripes(volume):
+    """Every other column of a layer."""
+    volume[::2, :, 2:4] = 0.01
+    return volume
+
+
 @pytest.fixture
 def score(write_truth, write_extract, tmp_path):
     def run(function, **truth):
@@ -59,6 +65,21 @@ def test_a_faint_cloud_in_the_right_place_scores_well_after_the_best_scale(score
     assert scores["epsilon_after_scale"] < 0.5
     assert scores["iou_best"] > 0.6
     assert scores["clear_to_cloudy_optical_depth"] < 0.05
+
+
+def test_a_cloud_half_a_block_wide_is_found_on_coarser_columns(write_truth, write_extract, tmp_path):
+    """What a pixel cannot tell apart is not held against it, and is averaged in truth and extract alike."""
+    truth = write_truth(extinction=stripes(np.zeros((14, 10, 6))))
+    grey = write_extract(lambda lat, lon, h, x, y: np.where((h > 3_600) & (h < 4_400), 0.005, 0.0))
+    fine, coarse = (
+        evaluate(grey, truth=truth, run=None, out=tmp_path / f"{n}.json", pictures=None, coarsen=n)
+        for n in (1, 2)
+    )
+    assert fine["volume"]["iou_best"] == pytest.approx(0.5)
+    assert coarse["volume"]["iou_best"] == 1.0
+    assert coarse["volume"]["epsilon"] < 0.01
+    assert (fine["volume"]["cells"], coarse["volume"]["cells"]) == (14 * 10 * 20, 7 * 5 * 20)
+    assert coarse["truth"]["coarsened_columns"] == 2
 
 
 def test_an_upside_down_extract_scores_badly(score):

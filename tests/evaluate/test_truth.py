@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from atmonr.errors import SceneError
+from atmonr.errors import SceneError, UsageError
 from atmonr.evaluate.extract_file import open_extract
-from atmonr.evaluate.truth import read_truth, with_clear_air
+from atmonr.evaluate.truth import coarsened, read_truth, with_clear_air
 
 RICO = Path(__file__).resolve().parents[3] / "shared" / "truth" / "rico122.truth.nc"
 
@@ -23,6 +23,24 @@ def test_clear_air_is_added_above_and_below_the_truth(write_truth):
     assert (padded.extinction_per_m[..., ~inside] == 0).all()
     again = with_clear_air(truth, 5_000.0, 4_000.0)
     assert np.array_equal(again.altitude_m, truth.altitude_m)
+
+
+def test_coarser_columns_keep_the_mass_and_the_place_over_the_dateline(write_truth):
+    truth = read_truth(write_truth(longitude=180.0))
+    coarse = coarsened(truth, 2)
+    assert coarse.extinction_per_m.shape == (7, 5, 6)
+    assert coarse.extinction_per_m.mean() == pytest.approx(truth.extinction_per_m.mean())
+    assert coarse.extinction_per_m[0, 0] == pytest.approx(truth.extinction_per_m[:2, :2].mean((0, 1)))
+    turn = np.exp(1j * np.radians(truth.longitude_deg))
+    middle = turn.reshape(7, 2, 5, 2).mean((1, 3))
+    np.testing.assert_allclose(np.exp(1j * np.radians(coarse.longitude_deg)), middle, atol=1e-6)
+    assert np.abs(coarse.longitude_deg).min() > 179.8
+
+
+@pytest.mark.parametrize("columns", [0, 6])
+def test_columns_that_make_no_two_blocks_are_refused(write_truth, columns):
+    with pytest.raises(UsageError, match=rf"coarsen {columns}: .*half of the 10"):
+        coarsened(read_truth(write_truth()), columns)
 
 
 @pytest.mark.parametrize(
