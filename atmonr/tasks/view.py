@@ -58,15 +58,17 @@ class Camera:
 
     @property
     def samples(self) -> int:
-        """Places per ray that `look` takes: of every sample, and of the ground."""
-        return self._render.samples + self._fine + 1
+        """Samples per ray, each of which needs a place for `look`."""
+        return self._render.samples + self._fine
 
     def places(self, count: int, generator: torch.Generator) -> Tensor:
         """(count, samples, 3) random places for `look`.
 
         Along the ray each sample is at a random place of its bin. Across, a ray's samples are spread evenly
         over its pixel (R2 sequence, moved at random as a whole), neighbours far apart: together they see the
-        cloud that the pixel covers, though each ray is followed only once.
+        cloud that the pixel covers, though each ray is followed only once. The ground is one sample, looked at
+        in the pixel's middle: at a random place its texture would be noise, which a squared error blurs away
+        and fills up with haze.
         """
         device = generator.device
         along = torch.rand(count, self.samples, 1, generator=generator, device=device)
@@ -81,20 +83,19 @@ class Camera:
         Args:
             rays: B rays.
             places: (B, samples, 3) in [0, 1): place of each sample in its bin, and in the pixel along lines
-                and pixels; 0.5 is the middle. The last is that of the ground.
+                and pixels; 0.5 is the middle.
         """
         aspect = aspect_of(rays, self.field)
         features = aspect.features()
-        jitter, aside = places[..., 0], places[..., 1:] - 0.5
-        first = self._render.samples
         samples, points, foot = self.spread(rays, places)
         seen, rendered = self._through(rays, aspect, features, samples, points, foot, 0)
         if not self._fine:
             return [seen]
         # No gradient: the fine network must not move the samples of the coarse one.
         density = samplers.even_parts(samples, rendered.weights.detach(), _PROPOSAL_PARTS)
-        fine = samplers.pdf(density, jitter[:, first:-1], self._render.pdf_floor)
-        points = rays.points(fine.position, aside[:, first:-1])
+        rest = places[:, self._render.samples :]
+        fine = samplers.pdf(density, rest[..., 0], self._render.pdf_floor)
+        points = rays.points(fine.position, rest[..., 1:] - 0.5)
         return [seen, self._through(rays, aspect, features, fine, points, foot, 1)[0]]
 
     def spread(self, rays: RayBatch, places: Tensor) -> tuple[Samples, Tensor, Tensor]:
@@ -107,11 +108,10 @@ class Camera:
         Returns:
             (B, S) samples, their (B, S, 3) points and the (B, 3) foot of each ray in the frame [m].
         """
-        count, jitter, aside = self._render.samples, places[..., 0], places[..., 1:] - 0.5
-        samples = self._first_samples(rays, jitter[:, :count])
-        points = rays.points(samples.position, aside[:, :count])
-        foot = rays.points(torch.ones_like(jitter[:, -1:]), aside[:, -1:])[:, 0]
-        return samples, points, foot
+        places = places[:, : self._render.samples]
+        samples = self._first_samples(rays, places[..., 0])
+        points = rays.points(samples.position, places[..., 1:] - 0.5)
+        return samples, points, rays.points(torch.ones_like(rays.length_m[:, None]))[:, 0]
 
     def sky(self, rays: RayBatch) -> Tensor:
         """(B,) reflectance of the real amount of air alone, scattering once over black ground."""

@@ -106,13 +106,13 @@ def test_an_mpi_job_that_loses_a_rank_ends_soon_and_is_resumed_on_another_number
     out = tmp_path / "parts.zarr"
     for ranks in (2, 3):
         process = start(run, out, ranks)
-        victim = wait_for_worker(process, out, chance)
-        time.sleep(chance.uniform(0.0, 0.02))
-        os.kill(victim, signal.SIGKILL)
+        kill_one_amid_the_work(process, out, chance)
         _, errors = process.communicate(timeout=BOUND_S)
         parts = Parts.open(out)
         acknowledged = set(parts.shards) - set(parts.missing())
-        survived = process.returncode != 0 and all(parts.verified(shard) for shard in acknowledged)
+        survived = all(
+            [process.returncode != 0, parts.missing(), *(parts.verified(shard) for shard in acknowledged)]
+        )
         faults.record(survived)
         assert survived, (process.returncode, errors)
     code, errors = extract(run, out)
@@ -120,15 +120,20 @@ def test_an_mpi_job_that_loses_a_rank_ends_soon_and_is_resumed_on_another_number
     assert data(merge([out], tmp_path / "volume.nc")) == expected
 
 
-def wait_for_worker(process: subprocess.Popen[str], out: Path, chance: random.Random) -> int:
-    """Return the process id of a rank once the job has written something new."""
+def kill_one_amid_the_work(process: subprocess.Popen[str], out: Path, chance: random.Random) -> None:
+    """Kill a rank once the job has written something new; all stand still meanwhile, lest they finish."""
     before = receipts(out)
     limit = time.monotonic() + BOUND_S
     while receipts(out) <= before:
         assert process.poll() is None and time.monotonic() < limit, process.stderr.read()
-        time.sleep(0.01)
+        time.sleep(0.001)
     ranks = [pid for pid in descendants(process.pid) if "extract" in Path(f"/proc/{pid}/cmdline").read_text()]
-    return chance.choice(ranks)
+    for rank in ranks:
+        os.kill(rank, signal.SIGSTOP)
+    victim = chance.choice(ranks)
+    os.kill(victim, signal.SIGKILL)
+    for rank in set(ranks) - {victim}:
+        os.kill(rank, signal.SIGCONT)
 
 
 def receipts(out: Path) -> int:

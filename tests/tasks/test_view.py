@@ -144,6 +144,17 @@ def test_samples_of_a_ray_are_spread_over_its_pixel(scene: Scene, rays: RayBatch
     assert found[:, 0, 1].std() > 0.2 and found[0, :, 0].std() > 0.2
 
 
+def test_textured_ground_is_no_noise(scene: Scene, rays: RayBatch) -> None:
+    """One random place of a pixel would be, and a squared error answers noise with blur and haze."""
+    camera = camera_of(scene, make_config(), Slab(0.0), ground=-2.0)
+    for table in camera.field.surface.grid.parameters():
+        torch.nn.init.normal_(table)
+    with torch.no_grad():
+        seen = camera.look(rays, anywhere(camera, rays))[-1].reflectance
+    assert seen.std() > 0.1 * seen.mean()
+    torch.testing.assert_close(seen, look(camera, rays))
+
+
 def test_haze_counts_in_full_and_thick_cloud_by_its_logarithm(scene: Scene, rays: RayBatch) -> None:
     config = make_config(loss={"haze": 2.0})
     for extinction in (1e-9, 1e-4, 1e-2):
@@ -279,7 +290,7 @@ def nerf(scene: Scene, coarse: Medium, fine: Medium, **render: object) -> Camera
 
 def test_nerf_shows_both_of_its_networks_and_the_fine_one_last(scene: Scene, rays: RayBatch) -> None:
     camera = nerf(scene, Slab(1e-5), Slab(8e-5))
-    assert camera.samples == 16 + 12 + 1
+    assert camera.samples == 16 + 12
     seen = camera.look(rays, places(camera, rays))
     for each, extinction in zip(seen, (1e-5, 8e-5), strict=True):
         torch.testing.assert_close(each.cloud_depth, extinction * rays.length_m, rtol=1e-5, atol=0)
