@@ -62,7 +62,7 @@ def bench(scene: Path | None = None, device: DeviceKind = "auto") -> dict[str, A
     place = choose_device(device, 0)
     config = Config.model_validate(CONFIG)
     with tempfile.TemporaryDirectory() as folder:
-        opened = open_scene(scene or _simulated(Path(folder)))
+        opened = open_scene(scene or simulated(Path(folder)))
         torch.manual_seed(config.train.seed)
         task = Tomography(config, opened, place, World.single(device))
         task.begin()
@@ -83,7 +83,7 @@ def bench(scene: Path | None = None, device: DeviceKind = "auto") -> dict[str, A
     }
 
 
-def _simulated(folder: Path) -> Path:
+def simulated(folder: Path) -> Path:
     from atmonr.sensors.harp2 import open_harp2
     from atmonr.simulate.session import simulate
     from atmonr.store.ingest import ingest

@@ -3,16 +3,41 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from atmonr.world import World
 
 
 def bench(
     scene: Annotated[Path | None, typer.Option(help="Scene; a small simulated one by default.")] = None,
 ) -> None:
-    """Measure training steps per second and memory, beside the plain way to do the same."""
+    """Measure training steps beside plain ones or, on several ranks, ways to share them beside one rank."""
+    from atmonr.world import World
+
+    with World.detect() as world:
+        if world.size == 1:
+            _beside_plain(scene)
+        else:
+            _beside_one_rank(world, scene)
+
+
+def _beside_plain(scene: Path | None) -> None:
     from atmonr.bench import bench as measure
     from atmonr.cli.tables import show_scores
 
     show_scores(measure(scene), title="Bench")
+
+
+def _beside_one_rank(world: World, scene: Path | None) -> None:
+    from atmonr.bench_ranks import bench_ranks
+    from atmonr.cli.tables import show_rows
+
+    rows = bench_ranks(world, scene)
+    if world.rank == 0:
+        shown = [
+            {name: f"{v:.3g}" if isinstance(v, float) else str(v) for name, v in row.items()} for row in rows
+        ]
+        show_rows(shown, always=list(rows[0]), title=f"Bench on {world.size} ranks")

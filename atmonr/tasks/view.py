@@ -66,9 +66,9 @@ class Camera:
 
         Along the ray each sample is at a random place of its bin. Across, a ray's samples are spread evenly
         over its pixel (R2 sequence, moved at random as a whole), neighbours far apart: together they see the
-        cloud that the pixel covers, though each ray is followed only once. The ground is one sample, looked at
-        in the pixel's middle: at a random place its texture would be noise, which a squared error blurs away
-        and fills up with haze.
+        cloud that the pixel covers, though each ray is followed only once. The ground, a single sample, is
+        looked at in the middle: at a random place its texture would be noise, which a squared error blurs
+        away and fills up with haze.
         """
         device = generator.device
         along = torch.rand(count, self.samples, 1, generator=generator, device=device)

@@ -45,7 +45,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "seats": {"device", "meeting", "network"},
     "world": {"device", "launchers", "liveness", "meeting", "seats"},
 }
-FREE = {"cli", "__main__", "demo", "bench"}  # they put everything together
+FREE = {"cli", "__main__", "demo", "bench", "bench_ranks"}  # they put everything together
 EVERYBODY = {"errors", "atomic", "json_file", ""}  # "" is atmonr itself: its version
 LAUNCH_MAY_IMPORT: dict[str, set[str]] = {"config", "run", "errors", ""}
 

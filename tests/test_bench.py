@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Callable
+
+import pytest
+
+from atmonr import bench
+
+Launch = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.mark.slow
+def test_every_habit_is_timed_and_the_ratio_is_of_the_last_to_the_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(bench, "ROUNDS", 1)
+    monkeypatch.setattr(bench, "STEPS", 1)
+    found = bench.bench(device="cpu")
+    times = list(found["milliseconds_per_step"].values())
+    assert len(times) == 6 and min(times) > 0
+    assert found["speedup_over_plain"] == pytest.approx(times[-1] / times[0])
+    assert found["bytes_per_ray"] == 41
+    assert found["peak_memory_mib"] > 100
+
+
+@pytest.mark.slow
+def test_ranks_are_timed_in_every_way_and_give_what_each_way_needs(mpi_python: Launch) -> None:
+    done = mpi_python(2, "-m", "atmonr", "bench")
+    assert done.returncode == 0, done.stderr
+    rows = {
+        cells[0]: [float(cell) for cell in cells[1:]]
+        for line in done.stdout.splitlines()
+        if len(cells := [cell.strip() for cell in line.strip("│").split("│")]) == 8
+    }
+    summed = {way: row[5] for way, row in rows.items()}
+    sent = {way: row[6] for way, row in rows.items()}
+    held = {way: row[3] for way, row in rows.items()}
+    assert rows["one rank alone"][2] == 1.0
+    assert summed["one rank alone"] == sent["one rank alone"] == 0
+    assert summed["a scene each"] == sent["a scene each"] == 0
+    # Every parameter once and two scalars; fp32, because there are more than a million.
+    assert summed["rays of one scene"] == 4 * (rows["rays of one scene"][4] + 2)
+    assert 0 < summed["a scene each, one decoder"] < 1e5 and sent["a scene each, one decoder"] == 0
+    assert 0 < summed["tiles of one scene"] < 1e5 and 0 < sent["tiles of one scene"] < 8 * 1024
+    assert held["tiles of one scene"] < held["one rank alone"] == held["rays of one scene"]
+    assert re.search(r"Bench on 2 ranks", done.stdout)
