@@ -59,7 +59,7 @@ class StoreError(AtmonrError):
 
 
 class StoppedError(AtmonrError):
-    """Stopped by a signal after saving; the same command with --resume continues."""
+    """Stopped by a signal after saving; the same command, of a training with --resume, continues."""
 
     exit_code = 75
 

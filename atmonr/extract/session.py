@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,12 +16,13 @@ from numpy.typing import NDArray
 
 from atmonr import __version__
 from atmonr.atomic import sha256
-from atmonr.errors import ResumeError, UsageError
+from atmonr.errors import ResumeError, StoppedError, UsageError
 from atmonr.extract.grid import VoxelGrid
 from atmonr.extract.parts import Parts
 from atmonr.extract.shards import Shard, pull
 from atmonr.geo.frame import Frame
 from atmonr.run import Run
+from atmonr.stop import StopRequest
 from atmonr.world import World
 
 # Bounds the memory of a query: a hash grid holds about a kilobyte a point.
@@ -75,6 +77,7 @@ def extract(
         ResumeError: If the run folder lacks the scene or a checkpoint.
         SceneError: If the field gives values that are not finite or negative.
         StoreError: If `out` cannot be written.
+        StoppedError: If a signal asked to stop; finished shards are kept.
     """
     from atmonr.fields.load import load_field
 
@@ -94,10 +97,22 @@ def extract(
     # A name of its own for every extraction, should one world do several.
     counter = world.broadcast_object(f"shards {uuid4().hex}")
     todo = pull(parts.shards, lambda: world.next_number(counter))
-    with _progress(parts.shards, shown=not quiet and world.rank == 0) as watched:
-        fill(parts, field, world.device, watched(todo))
-    world.barrier()
+    with StopRequest(None) as stop, _progress(parts.shards, shown=not quiet and world.rank == 0) as watched:
+        fill(parts, field, world.device, watched(_until_stopped(todo, stop)))
+        # In here, so that a signal while the others finish their shards does not end this rank alone.
+        stopped = world.any(stop.requested())
+    if stopped:
+        raise StoppedError(f"{out}: stopped; the same command completes it")
     return out
+
+
+def _until_stopped(todo: Iterator[Shard], stop: StopRequest) -> Iterator[Shard]:
+    """Yield shards until somebody asks to stop; then take the rest, so that no other rank goes on either."""
+    for shard in todo:
+        if stop.requested():
+            deque(todo, maxlen=0)
+            return
+        yield shard
 
 
 def voxel_grid(
@@ -157,9 +172,7 @@ def describe_source(run: Run, scene: str, info: dict[str, Any]) -> dict[str, Any
             "scene_id": info["scene_id"],
             "checkpoint": latest.read_text(encoding="utf-8").strip(),
             # Of tiles, that of the list of their checksums, as `sha256sum` would print it of that text.
-            "checkpoint_sha256": digests[0]
-            if len(files) == 1
-            else hashlib.sha256("\n".join(digests).encode()).hexdigest(),
+            "checkpoint_sha256": digests[0] if len(files) == 1 else _digest(digests),
         },
         "scene": info,
         "config_toml": run.config.toml(),

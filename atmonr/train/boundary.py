@@ -13,12 +13,12 @@ import torch
 from atmonr.config import TrainConfig
 from atmonr.errors import StoppedError
 from atmonr.run import Run
+from atmonr.stop import StopRequest
 from atmonr.tasks.base import Task
 from atmonr.train.agree import on_leader
 from atmonr.train.checkpoint import Checkpoints
 from atmonr.train.loop import StepReport
 from atmonr.train.progress import Progress
-from atmonr.train.stop import StopRequest
 from atmonr.world import World
 
 log = logging.getLogger(__name__)

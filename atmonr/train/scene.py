@@ -16,13 +16,13 @@ from atmonr.atomic import write_json
 from atmonr.config import Config
 from atmonr.errors import ConfigError, DivergedError, StoppedError, WorldError
 from atmonr.run import Run
+from atmonr.stop import StopRequest
 from atmonr.tasks.base import Recipe, Task
 from atmonr.train.agree import gpu_memory_errors, on_every_rank, on_leader
 from atmonr.train.boundary import Boundary
 from atmonr.train.checkpoint import Checkpoints
 from atmonr.train.loop import WARMUP_STEPS, fit
 from atmonr.train.progress import Progress
-from atmonr.train.stop import StopRequest
 from atmonr.world import World
 
 log = logging.getLogger(__name__)

@@ -13,13 +13,13 @@ from atmonr.errors import AtmonrError, ConfigError, LostRankError, StoppedError,
 from atmonr.layout import Layout, layout
 from atmonr.provenance import provenance
 from atmonr.run import Run
+from atmonr.stop import StopRequest
 from atmonr.tasks.base import Recipe
 from atmonr.train.agree import on_leader
 from atmonr.train.failure import ends_group, record_of, told_by_all
 from atmonr.train.plan import Plan, SceneWork, order, plan_of, survey
 from atmonr.train.progress import Progress, post_empty_rows
 from atmonr.train.scene import SceneTraining
-from atmonr.train.stop import StopRequest
 from atmonr.train.tracking import mirror
 from atmonr.train.watch import watch
 from atmonr.world import World

@@ -106,7 +106,7 @@ def test_an_mpi_job_that_loses_a_rank_ends_soon_and_is_resumed_on_another_number
     out = tmp_path / "parts.zarr"
     for ranks in (2, 3):
         process = start(run, out, ranks)
-        kill_one_amid_the_work(process, out, chance)
+        signal_one_amid_the_work(process, out, chance, signal.SIGKILL)
         _, errors = process.communicate(timeout=BOUND_S)
         parts = Parts.open(out)
         acknowledged = set(parts.shards) - set(parts.missing())
@@ -120,8 +120,28 @@ def test_an_mpi_job_that_loses_a_rank_ends_soon_and_is_resumed_on_another_number
     assert data(merge([out], tmp_path / "volume.nc")) == expected
 
 
-def kill_one_amid_the_work(process: subprocess.Popen[str], out: Path, chance: random.Random) -> None:
-    """Kill a rank once the job has written something new; all stand still meanwhile, lest they finish."""
+@needs_mpi
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2])
+def test_a_signal_to_one_rank_stops_all_with_75_and_the_same_command_completes(
+    run, expected, tmp_path, number
+):
+    out = tmp_path / "parts.zarr"
+    process = start(run, out, 2)
+    signal_one_amid_the_work(process, out, random.Random(int(number)), number)
+    _, errors = process.communicate(timeout=BOUND_S)
+    assert process.returncode == 75, errors
+    assert f"{out}: stopped; the same command completes it" in errors
+    parts = Parts.open(out)
+    assert parts.missing() and len(parts.missing()) < len(parts.shards)
+    code, errors = extract(run, out)
+    assert code == 0, errors
+    assert data(merge([out], tmp_path / "volume.nc")) == expected
+
+
+def signal_one_amid_the_work(
+    process: subprocess.Popen[str], out: Path, chance: random.Random, number: signal.Signals
+) -> None:
+    """Signal a rank once the job has written something new; all stand still meanwhile, lest they finish."""
     before = receipts(out)
     limit = time.monotonic() + BOUND_S
     while receipts(out) <= before:
@@ -131,8 +151,8 @@ def kill_one_amid_the_work(process: subprocess.Popen[str], out: Path, chance: ra
     for rank in ranks:
         os.kill(rank, signal.SIGSTOP)
     victim = chance.choice(ranks)
-    os.kill(victim, signal.SIGKILL)
-    for rank in set(ranks) - {victim}:
+    os.kill(victim, number)
+    for rank in ranks if number != signal.SIGKILL else set(ranks) - {victim}:
         os.kill(rank, signal.SIGCONT)
 
 

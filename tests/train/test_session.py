@@ -15,6 +15,7 @@ import torch
 from job import Job
 from toy import ToyTask, write_scene
 
+from atmonr import stop
 from atmonr.errors import (
     AtmonrError,
     ConfigError,
@@ -26,7 +27,6 @@ from atmonr.errors import (
     UsageError,
     WorldError,
 )
-from atmonr.train import stop
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from atmonr.train.stop import StopRequest
+from atmonr.stop import StopRequest
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2, signal.SIGINT])

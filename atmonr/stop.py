@@ -13,7 +13,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT)
 
 
 class StopRequest:
-    """Remembers that somebody asked for an orderly stop; used as a context around the training.
+    """Remembers that somebody asked for an orderly stop; used as a context around long work.
 
     Handlers only note the signal: the state may be saved between two steps but not within one.
 
