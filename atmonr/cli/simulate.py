@@ -31,6 +31,9 @@ def simulate(
     noise: Annotated[float, typer.Option(min=0, help="Relative standard deviation of each radiance.")] = 0.0,
     packing: Annotated[Packing, typer.Option(help="How the file stores numbers.")] = "float",
     seed: Annotated[int, typer.Option(min=0, help="Of the cloud, the ground and the noise.")] = 0,
+    subpixels: Annotated[
+        int, typer.Option(min=1, help="Lines of sight per pixel, both ways: a pixel is an area.")
+    ] = 2,
     quiet: QuietOption = False,
 ) -> None:
     """Make a granule in the native layout, with known truth."""
@@ -53,6 +56,7 @@ def simulate(
             noise=noise,
             packing=packing,
             seed=seed,
+            subpixels=subpixels,
             progress=progress,
         )
     for path in written:

@@ -41,7 +41,7 @@ def simulate(
     noise: float = 0.0,
     packing: native.Packing = "float",
     seed: int = 0,
-    subpixels: int = 1,
+    subpixels: int = 2,
     progress: Progress | None = None,
 ) -> tuple[Path, Path]:
     """Simulate a HARP2 granule of a known cloud.
