@@ -84,6 +84,7 @@ def bench(scene: Path | None = None, device: DeviceKind = "auto") -> dict[str, A
 
 
 def simulated(folder: Path) -> Path:
+    """A small scene of simulated cumulus, made in a folder."""
     from atmonr.sensors.harp2 import open_harp2
     from atmonr.simulate.session import simulate
     from atmonr.store.ingest import ingest

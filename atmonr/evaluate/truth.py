@@ -106,7 +106,7 @@ def coarsened(truth: Truth, columns: int) -> Truth:
     """
     if columns < 1 or min(truth.latitude_deg.shape) < 2 * columns:
         raise UsageError(
-            f"coarsen {columns}: expected at least 1, and at most half of the "
+            f"--coarsen {columns}: expected at least 1, and at most half of the "
             f"{min(truth.latitude_deg.shape)} columns of {truth.path} along its shorter side"
         )
     longitude = np.radians(truth.longitude_deg)

@@ -44,6 +44,19 @@ def test_ranks_of_any_speed_pull_every_shard_exactly_once(everything, data, rank
     assert pulled == everything
 
 
+def test_512_ranks_share_the_shards_of_a_granule_and_none_holds_much():
+    grid = grid_of(250, 1560, 1200)  # half a pixel of a whole granule, 80 m of 20 km
+    everything, turn = shards(grid), count().__next__
+    pulls = [pull(everything, turn) for _ in range(512)]
+    mine: list[list] = [[] for _ in pulls]
+    while sum(map(len, mine)) < len(everything):
+        for rank, own in enumerate(pulls):
+            mine[rank] += [shard for shard in [next(own, None)] if shard]
+    assert sorted(shard for own in mine for shard in own) == sorted(everything)
+    assert max(map(len, mine)) - min(map(len, mine)) <= 1
+    assert 4 * 4 * np.prod(grid.shard_shape) <= 64 * 2**20  # bytes of four bands
+
+
 @given(shape=st.tuples(st.integers(1, 3000), st.integers(1, 3000), st.integers(1, 200)))
 @settings(max_examples=60, deadline=None)
 def test_shards_are_whole_zarr_shards(shape):
