@@ -23,7 +23,7 @@ def plan_lines(plan: Plan) -> Iterator[str]:
     head_of_scenes = ("scene", "rays", "rays/rank", "MB/rank", "steps left")
     yield from _columns([head_of_scenes, *(_scene_row(plan, scene) for scene in plan.scenes)])
     if tiles > 1:
-        yield "rays/rank are even shares; a rank holds more, as every tile holds all rays that pass through it"
+        yield "rays/rank are even shares; ranks hold more, as a tile holds all rays that pass through it"
 
 
 def _group_rows(plan: Plan) -> Iterator[tuple[str, ...]]:
