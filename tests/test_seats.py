@@ -27,7 +27,7 @@ PRETEND = textwrap.dedent(
     try:
         with World.detect("cuda", share_gpu=sys.argv[2] == "share") as world:
             # One write a rank: mpiexec mixes what ranks write piece by piece.
-            sys.stdout.write(f"{world.backend} {[seat.device_id for seat in world.seats]}\n")
+            sys.stdout.write(f"{world.backend} {[seat.device_id for seat in world.seats]}\\n")
             sys.stdout.flush()
     except AtmonrError as error:
         print(error, file=sys.stderr)

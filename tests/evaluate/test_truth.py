@@ -98,6 +98,7 @@ def test_an_extract_without_heights_is_refused_by_name(write_extract, tmp_path):
         open_extract(tmp_path / "flat.nc")
 
 
+@pytest.mark.skipif(not RICO.exists(), reason=f"{RICO} is not there")
 def test_an_independent_truth_file_is_read_as_it_is():
     truth = read_truth(RICO)
     with xr.open_dataset(RICO) as plain:
