@@ -94,16 +94,20 @@ def extract(
         Parts.create_or_resume(out, asked, bands, source)
     world.barrier()
     parts = Parts.open(out)
+    if _fill_together(parts, field, world, quiet=quiet):
+        raise StoppedError(f"{out}: stopped; the same command completes it")
+    return out
+
+
+def _fill_together(parts: Parts, field: Extinction, world: World, *, quiet: bool) -> bool:
+    """Have all ranks write what is missing; return whether a signal to one of them asked to stop."""
     # A name of its own for every extraction, should one world do several.
     counter = world.broadcast_object(f"shards {uuid4().hex}")
     todo = pull(parts.shards, lambda: world.next_number(counter))
     with StopRequest(None) as stop, _progress(parts.shards, shown=not quiet and world.rank == 0) as watched:
         fill(parts, field, world.device, watched(_until_stopped(todo, stop)))
         # In here, so that a signal while the others finish their shards does not end this rank alone.
-        stopped = world.any(stop.requested())
-    if stopped:
-        raise StoppedError(f"{out}: stopped; the same command completes it")
-    return out
+        return world.any(stop.requested())
 
 
 def _until_stopped(todo: Iterator[Shard], stop: StopRequest) -> Iterator[Shard]:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import netCDF4
@@ -150,10 +151,10 @@ def signal_one_amid_the_work(
     ranks = [pid for pid in descendants(process.pid) if "extract" in Path(f"/proc/{pid}/cmdline").read_text()]
     for rank in ranks:
         os.kill(rank, signal.SIGSTOP)
-    victim = chance.choice(ranks)
-    os.kill(victim, number)
-    for rank in ranks if number != signal.SIGKILL else set(ranks) - {victim}:
-        os.kill(rank, signal.SIGCONT)
+    os.kill(chance.choice(ranks), number)
+    for rank in ranks:
+        with suppress(ProcessLookupError):  # the one that was killed
+            os.kill(rank, signal.SIGCONT)
 
 
 def receipts(out: Path) -> int:
