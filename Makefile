@@ -20,10 +20,10 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $@
 
 test: lint
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist worksteal
 
 test-fast: setup
-	$(BIN)/pytest -m 'not slow'
+	$(BIN)/pytest -n 2 --dist worksteal -m 'not slow'
 
 lint: setup
 	$(BIN)/ruff check .
