@@ -41,7 +41,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "train": {"checkpoint_file", "config", "layout", "provenance", "run", "stop", "tasks.base", "world"},
     # The places of some grids come from files that only sensors can read.
     "extract": {"fields", "geo", "provenance", "run", "sensors", "stop", "store", "world"},
-    "evaluate": {"geo", "run"},
+    "evaluate": {"geo", "run", "sensors"},  # a lidar's profiles are compared with
     "config": {"config_errors"},
     "run": {"config"},
     "seats": {"device", "meeting", "network"},
