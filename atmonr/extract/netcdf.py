@@ -10,7 +10,7 @@ import netCDF4
 import numpy as np
 
 from atmonr import __version__
-from atmonr.extract.grids.base import FloatArray, Grid
+from atmonr.extract.grids.base import TIME_ATTRIBUTES, FloatArray, Grid
 from atmonr.geo.ellipsoid import SEMI_MAJOR_M, SEMI_MINOR_M
 from atmonr.provenance import provenance
 
@@ -18,7 +18,6 @@ from atmonr.provenance import provenance
 _COLUMNS_AT_ONCE = 256
 # Chunks are written whole and never again: the 64 MiB that the library keeps of each variable are of no use.
 _CHUNK_CACHE_BYTES = 1 << 20
-_TIME = {"units": "seconds since 1970-01-01T00:00:00Z", "calendar": "standard"}
 _EDGES = "bounds"  # the dimension of the two edges of a cell
 MISSING = np.float32(netCDF4.default_fillvals["f4"])
 _NO_PLACE = np.float64(netCDF4.default_fillvals["f8"])
@@ -129,6 +128,8 @@ def _write_crs(dataset: netCDF4.Dataset) -> None:
             "grid_mapping_name": "latitude_longitude",
             "long_name": "datum of latitude, longitude and altitude",
             "reference_ellipsoid_name": "WGS 84",
+            "horizontal_datum_name": "World Geodetic System 1984",
+            "prime_meridian_name": "Greenwich",
             "semi_major_axis": SEMI_MAJOR_M,
             "inverse_flattening": SEMI_MAJOR_M / (SEMI_MAJOR_M - SEMI_MINOR_M),
             "longitude_of_prime_meridian": 0.0,
@@ -145,7 +146,7 @@ def moment(iso: str) -> float:
 def _write_time(dataset: netCDF4.Dataset, start: str, end: str | None) -> None:
     """Write the start of the observation as a scalar coordinate, bounded by its start and end."""
     variable = dataset.createVariable("time", "f8")
-    variable.setncatts({"standard_name": "time", "long_name": "start of the observation", **_TIME})
+    variable.setncatts({**TIME_ATTRIBUTES, "long_name": "start of the observation"})
     variable[...] = moment(start)
     if end:
         _write_bounds(dataset, variable, np.array([moment(start), moment(end)]))

@@ -14,11 +14,13 @@ from scipy.spatial import cKDTree
 
 from atmonr.atomic import sha256
 from atmonr.extract.grids.base import FloatArray, Grid
+from atmonr.geo.datum import ELLIPSOID
 from atmonr.geo.frame import Frame
+from atmonr.store.dem import Dem
 from atmonr.store.scene import Scene
 
 _ROWS_AT_ONCE = 64
-SCENE_DATUM = "WGS-84 ellipsoid, which the granule's altitudes are taken to be above"
+_ASSUMED = "; the granule's altitudes are taken to be above it"
 
 
 class Surface(Protocol):
@@ -35,8 +37,6 @@ def describe_dem(path: Path) -> dict[str, Any]:
     Raises:
         GranuleError: If it is no elevation model.
     """
-    from atmonr.store.dem import Dem
-
     with Dem.open(path) as dem:
         datum = dem.datum
     return {
@@ -53,9 +53,9 @@ def describe_scene_surface() -> dict[str, Any]:
     """Return JSON data that says that the heights are those of the scene's own pixels."""
     return {
         "source": "surface altitude of the nearest pixel of the granule's view nearest to nadir",
-        "datum": SCENE_DATUM,
-        "standard_name": "height_above_reference_ellipsoid",
-        "off_ellipsoid_m": 0.0,
+        "datum": ELLIPSOID.name + _ASSUMED,
+        "standard_name": ELLIPSOID.standard_name,
+        "off_ellipsoid_m": ELLIPSOID.off_ellipsoid_m,
     }
 
 
@@ -110,7 +110,7 @@ class DemSurface:
         dem: Gives heights [m] at latitudes and longitudes [degrees].
     """
 
-    dem: Any
+    dem: Dem
 
     def height_m(self, grid: Grid, columns: tuple[slice, ...]) -> FloatArray:
         """Return the model's height of the ground under columns [m]."""
@@ -120,8 +120,6 @@ class DemSurface:
 @contextmanager
 def dem_surface(path: Path) -> Iterator[DemSurface]:
     """Open an elevation model as the ground."""
-    from atmonr.store.dem import Dem
-
     with Dem.open(path) as dem:
         yield DemSurface(dem)
 

@@ -36,6 +36,12 @@ ALTITUDE_ATTRIBUTES = {
     "units": "m",
     "positive": "up",
 }
+TIME_ATTRIBUTES = {
+    "standard_name": "time",
+    "units": "seconds since 1970-01-01T00:00:00Z",
+    "calendar": "standard",
+    "units_metadata": "leap_seconds: none",
+}
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from atmonr.extract.grids.base import ALTITUDE_ATTRIBUTES, Coordinate, FloatArray, Slices, checksum
+from atmonr.extract.grids.base import (
+    ALTITUDE_ATTRIBUTES,
+    TIME_ATTRIBUTES,
+    Coordinate,
+    FloatArray,
+    Slices,
+    checksum,
+)
 from atmonr.extract.grids.geographic import GeographicGrid, horizontal_coordinate
 from atmonr.geo.frame import Frame
 
@@ -57,18 +64,17 @@ class CurtainGrid(GeographicGrid):
         """Return index, place and time of the profiles and the altitude of each of their levels."""
         _, profiles = self.shape
         number = self.first_profile + np.arange(profiles, dtype=np.int32)
-        time = {
-            "standard_name": "time",
-            "long_name": "when the lidar looked",
-            "units": "seconds since 1970-01-01T00:00:00Z",
-            "calendar": "standard",
-        }
         return [
             Coordinate("profile", ("profile",), number, {"long_name": "index of the profile in its file"}),
             Coordinate("altitude", self.dims, self.height_m, ALTITUDE_ATTRIBUTES),
             horizontal_coordinate("latitude", ("profile",), self.latitude_deg),
             horizontal_coordinate("longitude", ("profile",), self.longitude_deg),
-            Coordinate("profile_time", ("profile",), self.time_s, time),
+            Coordinate(
+                "profile_time",
+                ("profile",),
+                self.time_s,
+                {**TIME_ATTRIBUTES, "long_name": "when the lidar looked"},
+            ),
         ]
 
     def attributes(self) -> dict[str, Any]:
