@@ -79,6 +79,23 @@ class NetcdfFile:
         """
         return tuple(int(size) for size in self._variable(name).shape)
 
+    def dimensions(self, name: str) -> tuple[str, ...]:
+        """The names of a variable's dimensions.
+
+        Raises:
+            GranuleError: it is missing or not numeric.
+        """
+        return tuple(self._variable(name).dimensions)
+
+    def text(self, name: str, attribute: str) -> str:
+        """An attribute of a variable as text, empty if it is absent.
+
+        Raises:
+            GranuleError: the variable is missing or not numeric.
+        """
+        value = getattr(self._variable(name), attribute, "")
+        return value if isinstance(value, str) else " ".join(str(number) for number in np.ravel(value))
+
     def is_packed(self, name: str) -> bool:
         """Whether a variable says that its values must be scaled."""
         return bool({"scale_factor", "add_offset"} & set(self._variable(name).ncattrs()))
