@@ -65,8 +65,9 @@ def score_earthcare(
 
 
 def _match(extract: TrackFile, profiles: xr.Dataset, frame: Path, limit_s: float) -> TrackMatch:
-    time = np.asarray(profiles["time"].values)
-    match = match_track(extract.holds(profiles) & np.isfinite(time), time, observed_s(extract.attrs))
+    time, height = np.asarray(profiles["time"].values), np.asarray(profiles["height"].values)
+    whole = np.isfinite(time) & np.isfinite(np.diff(height, axis=1)).any(axis=1)
+    match = match_track(extract.holds(profiles) & whole, time, observed_s(extract.attrs))
     if match is None:
         place = np.stack([profiles["latitude"].values, profiles["longitude"].values], axis=1)
         first, *_, last = place[np.isfinite(place).all(axis=1)].tolist() * 2  # if it is one place only

@@ -74,14 +74,12 @@ class Curtains:
 def cell_edges_m(height_m: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Return lower and upper edges of the cells around heights (P, L) that rise along L and may be missing.
 
-    Edges are half-way to the neighbours; beside a gap or an end they are as far as on the other side, or as
-    is usual at that level.
+    Edges are half-way to the neighbours, beside a gap or an end as far as is usual at that level.
     """
     step = np.diff(height_m, axis=1)
     usual = np.nanmedian(np.where(np.isfinite(step), step, np.nanmedian(step)), axis=0)
     ends = np.full((height_m.shape[0], 1), np.nan)
     below, above = np.concatenate([ends, step], axis=1), np.concatenate([step, ends], axis=1)
-    below, above = (np.where(np.isfinite(a), a, b) for a, b in ((below, above), (above, below)))
     below = np.where(np.isfinite(below), below, np.concatenate([usual[:1], usual]))
     above = np.where(np.isfinite(above), above, np.concatenate([usual, usual[-1:]]))
     return height_m - below / 2, height_m + above / 2

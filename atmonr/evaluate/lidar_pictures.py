@@ -69,7 +69,7 @@ def profiles(both: Curtains, path: Path, *, scores: Mapping[str, Any]) -> None:
     least = largest / 10**_DECADES
     with figure(path, (9.0, 4.2), 1, 2, width_ratios=(1, 1.35)) as (drawn, axes):
         left, right = axes[0]
-        height_km = np.nanmedian((both.lower_m + both.upper_m) / 2, axis=0) / 1e3
+        height_km = _usual((both.lower_m + both.upper_m) / 2) / 1e3
         counts = some.sum(axis=0)
         for values, colour, label in (
             (both.lidar_per_m, _LIDAR_COLOUR, "lidar"),
@@ -123,10 +123,16 @@ def _corners(along_km: FloatArray, both: Curtains) -> tuple[FloatArray, FloatArr
 
 def _without_gaps(edges_m: FloatArray) -> FloatArray:
     """Edges with missing ones as they are in other profiles, or beside; nothing is drawn there."""
-    usual = np.nanmedian(edges_m, axis=0)
+    usual = _usual(edges_m)
     known = np.flatnonzero(np.isfinite(usual))
     usual = np.interp(np.arange(usual.size), known, usual[known])
     return np.where(np.isfinite(edges_m), edges_m, usual)
+
+
+def _usual(heights_m: FloatArray) -> FloatArray:
+    """Median over the profiles (L,), NaN at a level that all of them lack."""
+    median = np.ma.median(np.ma.masked_invalid(heights_m), axis=0)
+    return np.asarray(np.ma.filled(median, np.nan), np.float64)
 
 
 def _draw_surface(axis: Axes, profiles: xr.Dataset, along_km: FloatArray) -> None:

@@ -57,7 +57,7 @@ class NetcdfFile:
         values = np.ravel(value)
         return float(values[0]) if values.size and np.issubdtype(values.dtype, np.number) else None
 
-    def text(self, name: str) -> str | None:
+    def string(self, name: str) -> str | None:
         """The text of a string variable of one element, None if there is no such variable."""
         variable = self._find(name)
         if variable is None or variable.size != 1:
