@@ -28,11 +28,14 @@ def refuse(*_):
 
 socket.socket.connect = refuse
 socket.getaddrinfo = refuse
-from cchecker import main
+from compliance_checker.runner import CheckSuite, ComplianceChecker
 
-sys.argv = ["compliance-checker", "-t", "cf:1.11", "-s", "check_spatiotemporal_dims_have_coordinate_vars",
-            "-f", "json", "-o", sys.argv[1], *sys.argv[2:]]
-main()
+report, *files = sys.argv[1:]
+CheckSuite.load_all_available_checkers()
+skipped = ["check_spatiotemporal_dims_have_coordinate_vars"]
+ComplianceChecker.run_checker(
+    files, ["cf:1.11"], 0, "normal", skipped, output_filename=report, output_format=["json_new"]
+)
 """
 GROUND = {
     "source": "a hill",
@@ -55,7 +58,15 @@ def with_columns(path: Path, kind: str, source: dict, name: str = "cloud", place
     return parts
 
 
-@pytest.mark.parametrize("kind", ["voxel", "l1c", "curtain", "global"])
+SOME_SLOW = [
+    "voxel",
+    "curtain",
+    pytest.param("l1c", marks=pytest.mark.slow),
+    pytest.param("global", marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize("kind", SOME_SLOW)
 def test_cells_under_ground_are_missing_and_the_file_says_where_that_is(kind, source, tmp_path):
     parts = with_columns(tmp_path / "parts.zarr", kind, source)
     with xr.load_dataset(merge([parts.path], tmp_path / "extract.nc")) as dataset:
@@ -67,7 +78,8 @@ def test_cells_under_ground_are_missing_and_the_file_says_where_that_is(kind, so
         under = (altitude < ground).transpose(*block.dims).values
         present = block.notnull().values
         assert under.any() and not present[under].any()
-        assert present[(~under) & present.any(0) & (altitude.values <= TOP_M)].all()
+        inside = present.any(0) & (altitude.values <= TOP_M) & (altitude.values >= -10.0)
+        assert present[~under & inside].all()
         # Rays were made to grow by one with every box northwards.
         places = parts.grid.places_m(tuple(slice(0, n) for n in parts.grid.shape[1:]))
         box = np.floor((places[..., 1] - Boxes.of(scene_of(parts.grid.frame)).corner_m[1]) / PIXEL_M)
@@ -135,7 +147,7 @@ def test_an_elevation_model_is_the_ground_above_its_own_datum(source, tmp_path):
     assert [entry["file"] for entry in inputs] == ["G.nc", "source.nc", "dem.nc"]
 
 
-@pytest.mark.parametrize("kind", ["l1c", "curtain", "global"])
+@pytest.mark.parametrize("kind", SOME_SLOW[1:])
 def test_a_truth_on_voxels_cannot_be_compared_with_another_grid(kind, source, tmp_path):
     parts = extract(tmp_path / "parts.zarr", make(kind, 0.0, 20.0), source, {})
     file = merge([parts.path], tmp_path / "extract.nc")
@@ -149,7 +161,7 @@ def test_grids_that_no_mosaic_is_made_of_are_refused(kinds, source, tmp_path):
         extract(tmp_path / f"{i}.zarr", make(kind, 0.0, 20.0), source, {}, name)
         for i, (kind, name) in enumerate(zip(kinds, "ab", strict=True))
     ]
-    with pytest.raises(UsageError, match="no mosaic is made of|expected all on one kind of grid"):
+    with pytest.raises(UsageError, match=r"no mosaic is made of|expected all on one kind of grid"):
         merge([p.path for p in parts], tmp_path / "extract.nc")
 
 
