@@ -41,6 +41,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "train": {"checkpoint_file", "config", "layout", "provenance", "run", "stop", "tasks.base", "world"},
     "extract": {"fields", "geo", "run", "stop", "store", "world"},
     "evaluate": {"geo", "run"},
+    "export": {"evaluate.extract_file", "geo", "render"},
     "config": {"config_errors"},
     "run": {"config"},
     "seats": {"device", "meeting", "network"},
