@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import math
-import subprocess
-import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from atmonr.atomic import atomic_file
-from atmonr.errors import StoreError, UsageError
+from atmonr.errors import UsageError
 from atmonr.export import camera
+from atmonr.export.child import child
 from atmonr.export.lighting import LitScene, light_up
 from atmonr.export.scenery import picture
 from atmonr.export.voxels import Voxels, coarse, open_voxels
@@ -29,8 +26,7 @@ _MOST_CELLS = 20_000_000
 _LOWEST_SUN_DEG = 85.0
 _LARGEST_SIDE, _SMALLEST_SIDE = 8192, 16
 # The sea fades into the horizon over so many times the width of the scene.
-_HAZE_WIDTHS = 6.0
-_STDERR_LINES = 3
+_HAZE_WIDTHS = 12.0
 
 
 @dataclass(frozen=True)
@@ -124,11 +120,14 @@ def write_video(
     voxels = open_voxels(extract)
     ffmpeg = _ffmpeg()
     scene, box = prepare(voxels, film, device)
-    with atomic_file(out) as temporary, _encoder(ffmpeg, temporary, out, film, voxels) as write:
-        for done, frame in enumerate(render(scene, box, film, heading_deg(voxels), device)):
-            write(frame)
-            if progress is not None:
-                progress(done + 1, film.frames)
+    with atomic_file(out) as temporary:
+        command = _command(ffmpeg, temporary, film, voxels)
+        with child(command, f"{out}: the encoder failed") as encoder:
+            for done, frame in enumerate(render(scene, box, film, heading_deg(voxels), device)):
+                encoder.feed(frame)
+                if progress is not None:
+                    progress(done + 1, film.frames)
+            encoder.finish()
     return out
 
 
@@ -222,39 +221,3 @@ def _command(ffmpeg: str, path: Path, film: Film, voxels: Voxels) -> list[str]:
     fixed = ["-hide_banner", "-loglevel", "error", "-y"]
     matrix = ["-vf", "scale=out_color_matrix=bt709:out_range=tv"]
     return [ffmpeg, *fixed, *raw, "-i", "-", "-an", *matrix, *x264, *colours, *told, f"file:{path}"]
-
-
-@contextmanager
-def _encoder(
-    ffmpeg: str, path: Path, out: Path, film: Film, voxels: Voxels
-) -> Iterator[Callable[[bytes], Any]]:
-    """Yield a function that takes frames; the file is whole when the block ends well."""
-    with tempfile.TemporaryFile() as errors:
-        process = subprocess.Popen(
-            _command(ffmpeg, path, film, voxels),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=errors,
-            start_new_session=True,  # Ctrl-C is for this process, which then ends that one
-        )
-        try:
-            if process.stdin is None:
-                raise ValueError("ffmpeg has no standard input")
-            try:
-                yield process.stdin.write
-                process.stdin.close()
-                failed = process.wait() != 0
-            except BrokenPipeError:
-                failed = True
-            if failed:
-                process.wait()
-                errors.seek(0)
-                said = errors.read().decode(errors="replace").strip().splitlines()[-_STDERR_LINES:]
-                why = " / ".join(said) or f"it ended with {process.returncode}"
-                raise StoreError(f"{out}: the encoder failed: {why}")
-        finally:
-            process.kill()
-            process.wait()
-            with suppress(BrokenPipeError):
-                if process.stdin is not None:
-                    process.stdin.close()
