@@ -20,6 +20,7 @@ from atmonr.extract.netcdf import MISSING, Product, define
 from atmonr.extract.parts import Parts
 from atmonr.extract.presence import Presence
 from atmonr.extract.support import Boxes, describe
+from atmonr.extract.viewing import viewing
 
 _NAMED = 8
 
@@ -166,6 +167,7 @@ def _attributes(parts: Parts) -> dict[str, Any]:
         "checkpoint_sha256": identity["checkpoint_sha256"],
         "grid_sha256": parts.grid.digest,
         "config": source["config_toml"],
+        **viewing(scene),
     }
 
 

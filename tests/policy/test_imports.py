@@ -42,6 +42,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     # The places of some grids come from files that only sensors can read.
     "extract": {"fields", "geo", "provenance", "run", "sensors", "stop", "store", "world"},
     "evaluate": {"geo", "run", "sensors"},  # a lidar's profiles are compared with
+    "export": {"evaluate.extract_file", "geo", "render"},
     "config": {"config_errors"},
     "run": {"config"},
     "seats": {"device", "meeting", "network"},
