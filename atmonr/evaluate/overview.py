@@ -37,8 +37,8 @@ class Overview:
         x_m: Likewise eastward, shape (X,).
         extinction_per_m: Means over blocks [m^-1], shape (Z, Y, X); NaN where nothing is known.
         optical_depth: Of every column of the file, shape (rows, columns); NaN where nothing is known.
-        cloud_top_m: Upper edge of the highest cell of at least `FIXED_THRESHOLD_PER_M` [m above the ellipsoid], of
-            every column of the file; NaN in clear ones.
+        cloud_top_m: Upper edge [m above the ellipsoid] of the highest cell of at least
+            `FIXED_THRESHOLD_PER_M`, of every column of the file; NaN in clear ones.
     """
 
     file: ExtractFile

@@ -109,15 +109,14 @@ def _meaning(overview: Overview) -> list[str]:
     """What every reader should know; the same for all extracts but for the wavelength."""
     band = f" at {overview.wavelength_nm:g} nm" if overview.wavelength_nm is not None else ""
     return [
-        f"Extinction{band} in m<sup>-1</sup> is the share of light lost on each metre of a short way. Its sum "
-        "over a column is the optical depth.",
+        f"Extinction{band} in m<sup>-1</sup> is the share of light lost on each metre of a short way. Its "
+        "sum over a column is the optical depth.",
         "It was fitted to how bright the cloud looks from many angles. Absolute values are right only to "
         "about a factor of two; shapes and what is thicker than what are far better known.",
-        "The inside of an opaque cloud is not seen. Beyond an optical depth of about 10 from outside, what is "
-        "shown is a smooth guess.",
+        "The inside of an opaque cloud is not seen. Beyond an optical depth of about 10 from outside, what "
+        "is shown is a smooth guess.",
         "Thin haze in clear air, and detail finer than a pixel, are not to be believed.",
-        "Altitudes are heights above the WGS-84 ellipsoid, not above sea level; the two may differ by "
-        "100 m.",
+        "Altitudes are heights above the WGS-84 ellipsoid, not above sea level; the two may differ by 100 m.",
         "Positions are kilometres east and north of the frame's centre "
         f"({overview.file.frame.latitude_deg:.3f}°, {overview.file.frame.longitude_deg:.3f}°). "
         "Clouds moved during the minutes between the first and the last view.",
@@ -139,8 +138,8 @@ def _block_note(what: str, blocks: tuple[int, int, int]) -> str:
         return f"{what} every cell of the file."
     z, y, x = blocks
     return (
-        f"{what} means over blocks of {z} x {y} x {x} cells of the file (altitude, north, east), to keep this "
-        "page small; peaks are lower than in the file."
+        f"{what} means over blocks of {z} x {y} x {x} cells of the file (altitude, north, east), to keep "
+        "this page small; peaks are lower than in the file."
     )
 
 
@@ -154,9 +153,7 @@ def _maps_note(block: int) -> str:
     return note + f"Means over {block} x {block} columns of the file are shown, of tops over the cloudy ones."
 
 
-def _data(
-    overview: Overview, surface_blocks: tuple[int, int, int], map_block: int
-) -> dict[str, Any]:
+def _data(overview: Overview, surface_blocks: tuple[int, int, int], map_block: int) -> dict[str, Any]:
     """What the page draws, as JSON."""
     from matplotlib import colormaps
 
@@ -218,7 +215,9 @@ def _subtitle(overview: Overview) -> str:
     """Granule, time and band in a line."""
     attributes = overview.file.attrs
     parts = [attributes.get("source_granule", ""), attributes.get("time_coverage_start", "")]
-    others = [wavelength for wavelength in overview.file.wavelengths_nm if wavelength != overview.wavelength_nm]
+    others = [
+        wavelength for wavelength in overview.file.wavelengths_nm if wavelength != overview.wavelength_nm
+    ]
     if overview.wavelength_nm is not None:
         parts.append(f"extinction at {overview.wavelength_nm:g} nm")
     if others:
@@ -267,12 +266,14 @@ def _score_table(scores: Mapping[str, Any]) -> str:
 
 
 def _rows(pairs: Iterable[tuple[str, Any]]) -> str:
-    return "\n".join(f'<tr><th scope="row">{_text(name)}</th><td>{_text(value)}</td></tr>' for name, value in pairs)
+    return "\n".join(
+        f'<tr><th scope="row">{_text(name)}</th><td>{_text(value)}</td></tr>' for name, value in pairs
+    )
 
 
 def _text(value: Any) -> str:
     """Text for the page: escaped, and cut if it is very long."""
-    text = "–" if value is None else str(value)
+    text = "unknown" if value is None else str(value)
     return escape(text if len(text) <= _LONGEST else f"{text[:_LONGEST]} …")
 
 
@@ -288,4 +289,3 @@ def _base64(values: NDArray[Any]) -> str:
 def _script_hash(script: str) -> str:
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
     return f"'sha256-{digest}'"
-

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import base64
+import fcntl
 import json
 import os
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 _FLAGS = (
     "--headless=new",
@@ -29,6 +31,14 @@ _FLAGS = (
     "--remote-debugging-pipe",
 )
 
+# The browser reads commands from descriptor 3 and writes answers to 4.
+_LAUNCH = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.dup2(int(sys.argv[2]), 4)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
+
 
 class Page:
     """The one page of a browser.
@@ -38,8 +48,8 @@ class Page:
         requests: Every address the page asked for.
     """
 
-    def __init__(self, read: int, write: int) -> None:
-        self._read, self._write = os.fdopen(read, "rb"), os.fdopen(write, "wb")
+    def __init__(self, read: BinaryIO, write: BinaryIO) -> None:
+        self._read, self._write = read, write
         self._number = 0
         self._session: str | None = None
         self.problems: list[str] = []
@@ -70,29 +80,29 @@ class Page:
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
 
-    def open(self, path: Path, width: int = 1200, height: int = 900, *, until: str, seconds: float = 60) -> None:
+    def resize(self, width: int, height: int) -> None:
+        """Set the size of what is seen, in CSS pixels."""
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
+        self.ask("Emulation.setDeviceMetricsOverride", **size)
+
+    def open(self, path: Path, *, until: str, seconds: float = 100) -> None:
         """Open a file and wait until an expression is true."""
-        self.ask(
-            "Emulation.setDeviceMetricsOverride",
-            width=width, height=height, deviceScaleFactor=1, mobile=width < 600,
-        )  # fmt: skip
+        self.resize(1200, 900)
         self.ask("Page.navigate", url=path.as_uri())
         end = time.monotonic() + seconds
         while not self.run(until):
             assert time.monotonic() < end, f"never true: {until}; {self.problems}"
             time.sleep(0.1)
 
-    def screenshot(self, path: Path, *, full: bool = False) -> Path:
+    def screenshot(self, path: Path) -> Path:
         """Save what is seen as a PNG."""
-        shot = self.ask("Page.captureScreenshot", format="png", captureBeyondViewport=full)
+        shot = self.ask("Page.captureScreenshot", format="png")
         path.write_bytes(base64.b64decode(shot["data"]))
         return path
 
     def close(self) -> None:
         self._session = None
         self.ask("Browser.close")
-        self._read.close()
-        self._write.close()
 
     def _next(self) -> dict[str, Any]:
         message = bytearray()
@@ -124,16 +134,18 @@ def browser(profile: Path) -> Iterator[Page]:
     assert program
     to_us, from_browser = os.pipe()
     to_browser, from_us = os.pipe()
-    # The browser reads from descriptor 3 and writes to 4.
-    shell = f'exec "$@" 3<&{to_browser} 4>&{from_browser}'
-    command = ["sh", "-c", shell, "sh", program, *_FLAGS, f"--user-data-dir={profile}"]
-    process = subprocess.Popen(command, pass_fds=(to_browser, from_browser), stderr=subprocess.DEVNULL)
-    os.close(to_browser)
-    os.close(from_browser)
+    ends = [fcntl.fcntl(end, fcntl.F_DUPFD, 10) for end in (to_browser, from_browser)]
+    for end in (to_browser, from_browser):
+        os.close(end)
+    command = [sys.executable, "-c", _LAUNCH, *map(str, ends), program, *_FLAGS, f"--user-data-dir={profile}"]
+    process = subprocess.Popen(command, pass_fds=ends, stderr=subprocess.DEVNULL)
+    for end in ends:
+        os.close(end)
     try:
-        page = Page(to_us, from_us)
-        yield page
-        page.close()
+        with os.fdopen(to_us, "rb") as read, os.fdopen(from_us, "wb") as write:
+            page = Page(read, write)
+            yield page
+            page.close()
     finally:
         try:
             process.wait(10)
