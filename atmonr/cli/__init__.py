@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from atmonr import __version__
-from atmonr.cli import bench, demo, doctor, evaluate, extract, ingest, merge, simulate, train
+from atmonr.cli import bench, demo, doctor, evaluate, export, extract, ingest, merge, simulate, train
 from atmonr.cli.report import ReportingGroup, translate
 
 app = typer.Typer(
@@ -52,6 +52,7 @@ for command in (
     extract.extract,
     merge.merge,
     evaluate.evaluate,
+    export.export,
     simulate.simulate,
     demo.demo,
     doctor.doctor,

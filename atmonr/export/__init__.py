@@ -1,1 +1,4 @@
-"""Extracts in the formats of other programs, and as something to look at."""
+"""A finished product in the formats that other programs show: OpenVDB, video, a page for the browser.
+
+Products are read through `atmonr.evaluate.extract_file` alone; nothing here knows how they were made.
+"""

@@ -41,7 +41,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "train": {"checkpoint_file", "config", "layout", "provenance", "run", "stop", "tasks.base", "world"},
     "extract": {"fields", "geo", "run", "stop", "store", "world"},
     "evaluate": {"geo", "run"},
-    "export": {"evaluate", "geo"},
+    "export": {"evaluate", "geo", "render"},
     "config": {"config_errors"},
     "run": {"config"},
     "seats": {"device", "meeting", "network"},
@@ -51,7 +51,7 @@ FREE = {"cli", "__main__", "demo", "bench", "bench_ranks"}  # they put everythin
 EVERYBODY = {"errors", "atomic", "json_file", ""}  # "" is atmonr itself: its version
 LAUNCH_MAY_IMPORT: dict[str, set[str]] = {"config", "run", "errors", ""}
 
-FOREIGN = {"store": {"torch"}, "sensors": {"torch"}, "evaluate": {"torch"}, "export": {"torch"}}
+FOREIGN = {"store": {"torch"}, "sensors": {"torch"}, "evaluate": {"torch"}}
 HEAVY = ("torch", "mpi4py", "netCDF4", "mlflow", "xarray", "zarr")
 
 BLOCKER = f"""
