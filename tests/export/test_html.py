@@ -78,8 +78,8 @@ def test_text_of_a_hostile_file_stays_text(make_page):
     assert [tag for tag, _ in elements.tags].count("script") == 3
     assert not [tag for tag, _ in elements.tags if tag in ("img", "link", "iframe", "object", "base")]
     assert not [a for _, a in elements.tags if {"src", "href"} & a.keys() or any(k[:2] == "on" for k in a)]
-    # The title stands twice, and the score holds the text in two values and two names.
-    assert text.count(escape(HOSTILE)) == len(names) + 4
+    # Title, granule and time stand twice, and the score has the text as a name and as a value.
+    assert text.count(escape(HOSTILE)) == len(names) + 3 + 2
     assert "0.1235" in text and "x" * 2000 not in text
 
     policy = next(a["content"] for _, a in elements.tags if a.get("http-equiv") == "Content-Security-Policy")

@@ -42,6 +42,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "extract": {"fields", "geo", "run", "stop", "store", "world"},
     "evaluate": {"geo", "run"},
     "export": {"evaluate", "geo", "render"},
+    "quicklook": {"evaluate", "geo", "run", "sensors", "store"},
     "config": {"config_errors"},
     "run": {"config"},
     "seats": {"device", "meeting", "network"},
@@ -51,7 +52,7 @@ FREE = {"cli", "__main__", "demo", "bench", "bench_ranks"}  # they put everythin
 EVERYBODY = {"errors", "atomic", "json_file", ""}  # "" is atmonr itself: its version
 LAUNCH_MAY_IMPORT: dict[str, set[str]] = {"config", "run", "errors", ""}
 
-FOREIGN = {"store": {"torch"}, "sensors": {"torch"}, "evaluate": {"torch"}}
+FOREIGN = {"store": {"torch"}, "sensors": {"torch"}, "evaluate": {"torch"}, "quicklook": {"torch"}}
 HEAVY = ("torch", "mpi4py", "netCDF4", "mlflow", "xarray", "zarr")
 
 BLOCKER = f"""
