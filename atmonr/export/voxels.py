@@ -78,3 +78,28 @@ def open_voxels(path: Path) -> Voxels:
     return Voxels(
         file, (first[0], first[1], first[2]), (steps[0], steps[1], steps[2]), (shape[0], shape[1], shape[2])
     )
+
+
+def coarse(
+    voxels: Voxels, wavelength_nm: float, most_cells: int
+) -> tuple[NDArray[np.float32], tuple[float, float, float], tuple[float, float, float]]:
+    """Read the whole extinction, averaged over square blocks of columns where it would be too large.
+
+    Returns:
+        Extinction (z, y, x) [m^-1] of at most `most_cells` or few more, centre of the first cell and size of
+        cells, x, y, z [m].
+    """
+    nx, ny, nz = voxels.shape
+    edge = 1
+    # A power of two divides the blocks that are read.
+    while nx * ny * nz > most_cells * edge**2 and edge < BLOCK_COLUMNS:
+        edge *= 2
+    values = np.zeros((nz, -(-ny // edge), -(-nx // edge)), np.float32)
+    for (i, j, _), block in voxels.blocks(wavelength_nm):
+        x, y = (-(-size // edge) for size in block.shape[:2])
+        padded = np.pad(block, ((0, x * edge - block.shape[0]), (0, y * edge - block.shape[1]), (0, 0)))
+        mean = padded.reshape(x, edge, y, edge, nz).mean(axis=(1, 3))
+        values[:, j // edge : j // edge + y, i // edge : i // edge + x] = mean.transpose(2, 1, 0)
+    (x0, y0, z0), (dx, dy, dz) = voxels.first_m, voxels.step_m
+    aside = (edge - 1) / 2.0
+    return values, (x0 + aside * dx, y0 + aside * dy, z0), (dx * edge, dy * edge, dz)

@@ -13,6 +13,7 @@ from atmonr.errors import SceneError, UsageError
 from atmonr.extract.mosaic import members_of, write_mosaic
 from atmonr.extract.netcdf import Product, define
 from atmonr.extract.parts import Parts
+from atmonr.extract.viewing import viewing
 
 _NAMED = 8
 
@@ -129,6 +130,7 @@ def _attributes(parts: Parts) -> dict[str, Any]:
         "checkpoint_sha256": identity["checkpoint_sha256"],
         "grid_sha256": parts.grid.digest,
         "config": source["config_toml"],
+        **viewing(scene),
     }
 
 

@@ -69,7 +69,7 @@ def illuminate(
     Returns:
         Light on the same grid. Nothing but the sun shines in from outside the grid, and the ground is black.
     """
-    direct = torch.exp(-_sun_optical_depth(extinction_per_m, spacing_m, sun))
+    direct = torch.exp(-sun_optical_depth(extinction_per_m, spacing_m, sun))
     quadrature = directions(extinction_per_m.device)
     diffuse, downward = before.diffuse, None
     for _ in range(orders):
@@ -89,8 +89,11 @@ def dark(shape: tuple[int, int, int], device: torch.device) -> Light:
     return Light(one, torch.zeros_like(one), one[0].clone())
 
 
-def _sun_optical_depth(extinction: Tensor, spacing: tuple[float, float, float], sun: Tensor) -> Tensor:
-    """Optical depth from each grid point towards the sun, plane by plane from the top."""
+def sun_optical_depth(extinction: Tensor, spacing: tuple[float, float, float], sun: Tensor) -> Tensor:
+    """(Z, Y, X) optical depth from each grid point towards the sun, plane by plane from the top.
+
+    The arguments are those of `illuminate`; the extinction may be that of any medium.
+    """
     step = spacing[2] / sun[2]
     shift = (sun[:2] / sun[2] * spacing[2]).permute(1, 2, 0)[None]
     upwind = _upwind(shift, spacing, extinction.shape[1:])

@@ -178,7 +178,19 @@ def _footprint(granule: Granule, frame: Frame, nadir: NDArray[np.float32]) -> di
     outline = _outline(places.reshape(-1, 2))
     # Attributes that every reader understands have one dimension.
     corners = [value for corner in outline for value in corner]
-    return {"pixel_m": float(np.median(spacing)), "footprint_m": bounds, "outline_m": corners}
+    return {
+        "pixel_m": float(np.median(spacing)),
+        "footprint_m": bounds,
+        "outline_m": corners,
+        "track_m": _track(places),
+    }
+
+
+def _track(places_m: NDArray[np.float64]) -> list[float]:
+    """Start and end, x and y [m], of the middle of (L, P, 2) places from the first line to the last."""
+    lines = [line[np.isfinite(line).all(-1)] for line in places_m]
+    middles = [line.mean(axis=0) for line in lines if len(line)]
+    return np.round(np.concatenate([middles[0], middles[-1]]), 1).tolist()
 
 
 def _outline(places_m: NDArray[np.float64]) -> list[list[float]]:

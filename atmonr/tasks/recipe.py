@@ -28,7 +28,11 @@ def describe(path: Path) -> dict[str, Any]:
         "outline_m": scene.outline_m,
         "rays": scene.training_rays,
         "provenance": scene.provenance,
-        **{key: value for key, value in scene.group.attrs.items() if key.startswith("time_coverage")},
+        **{
+            key: value
+            for key, value in scene.group.attrs.items()
+            if key.startswith("time_coverage") or key == "track_m"
+        },
     }
 
 
