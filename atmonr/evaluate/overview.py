@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import starmap
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -76,16 +75,18 @@ def read_overview(file: ExtractFile, wavelength_nm: float, max_cells: int) -> Ov
         depth = optical_depth(np.nan_to_num(columns), np.diff(edges))
         depths.append(np.where(np.isnan(columns).all(-1), np.nan, depth))
         tops.append(cloud_top_m(columns >= FIXED_THRESHOLD_PER_M, edges[1:]))
-    middles = starmap(
-        lambda centres, size: block_means(centres, [size]),
-        zip((file.altitude_m, file.y_m, file.x_m), blocks, strict=True),
+    altitude, y, x = (
+        block_means(centres, [size])
+        for centres, size in zip((file.altitude_m, file.y_m, file.x_m), blocks, strict=True)
     )
     shown = min(file.wavelengths_nm, key=lambda band: abs(band - wavelength_nm), default=None)
     return Overview(
         file,
         shown,
         blocks,
-        *middles,
+        altitude,
+        y,
+        x,
         np.concatenate(volumes, axis=1),
         np.concatenate(depths),
         np.concatenate(tops),

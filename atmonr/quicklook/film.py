@@ -17,10 +17,11 @@ from atmonr.evaluate.drawing import STYLE
 from atmonr.quicklook.ground import Ground, draw_graticule
 
 FloatArray = NDArray[np.float64]
+Picture = NDArray[np.uint8]
 Frame = Callable[[int], tuple[FloatArray, str]]
 
 _DPI = 90
-_FRAME_MS = 100
+_FPS = 10
 
 
 def write_film(
@@ -32,10 +33,10 @@ def write_film(
     size: tuple[float, float],
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Draw frames on a map, forth and back so that nothing jumps, and write them as a GIF.
+    """Draw frames on a map, forth and back so that nothing jumps, and write them.
 
     Args:
-        path: GIF to write.
+        path: GIF to write, or MP4 by its name.
         ground: The map.
         frames: How many there are.
         frame: Gives the picture of a frame, (Y, X) of 0 to 1 with NaN where nothing is, and its title.
@@ -47,26 +48,35 @@ def write_film(
     """
     drawn = []
     for number, picture in enumerate(_drawn(ground, frames, frame, size)):
-        # Shades of grey: 256 colours are enough, and no frame needs a palette of its own.
-        drawn.append(Image.fromarray(picture).convert("L"))
+        drawn.append(picture)
         if progress is not None:
             progress(number + 1, frames)
-    there_and_back = drawn + drawn[-2:0:-1]
+    write = _write_mp4 if path.suffix.lower() == ".mp4" else _write_gif
     with atomic_file(path) as temporary:
-        there_and_back[0].save(
-            temporary,
-            format="GIF",
-            save_all=True,
-            append_images=there_and_back[1:],
-            duration=_FRAME_MS,
-            loop=0,
-        )
+        write(temporary.resolve(), drawn + drawn[-2:0:-1])
 
 
-def _drawn(
-    ground: Ground, frames: int, frame: Frame, size: tuple[float, float]
-) -> Iterator[NDArray[np.uint8]]:
-    """Every frame as (height, width, 4) bytes."""
+def _write_gif(path: Path, pictures: list[Picture]) -> None:
+    # Shades of grey: 256 colours are enough, and no frame needs a palette of its own.
+    first, *others = (Image.fromarray(picture).convert("L") for picture in pictures)
+    first.save(path, format="GIF", save_all=True, append_images=others, duration=1000 // _FPS, loop=0)
+
+
+def _write_mp4(path: Path, pictures: list[Picture]) -> None:
+    import imageio_ffmpeg
+
+    height, width = (size // 2 * 2 for size in pictures[0].shape[:2])  # H.264 halves the colours' resolution
+    writer = imageio_ffmpeg.write_frames(
+        str(path), (width, height), fps=_FPS, codec="libx264", macro_block_size=2, ffmpeg_log_level="error"
+    )
+    writer.send(None)
+    for picture in pictures:
+        writer.send(np.ascontiguousarray(picture[:height, :width]))
+    writer.close()
+
+
+def _drawn(ground: Ground, frames: int, frame: Frame, size: tuple[float, float]) -> Iterator[Picture]:
+    """Every frame as (height, width, 3) bytes."""
     with rc_context(STYLE):
         figure = Figure(figsize=size, dpi=_DPI)
         canvas = FigureCanvasAgg(figure)

@@ -39,7 +39,7 @@ def true_colour(source: Views, path: Path) -> None:
         SceneError: If the scene cannot, or nothing is seen.
     """
     views = true_colour_views(source)
-    images = source.read(views)
+    images = source.read(views, 1)
     refuse_dark(source, images)
     ground = _ground_of(images, _STILL_CELLS)
     white = _white(images)

@@ -55,7 +55,8 @@ class Ground:
         place = frame.from_geodetic(latitude, longitude)[..., :2]
         low, high = np.nanmin(place, axis=(0, 1)), np.nanmax(place, axis=(0, 1))
         step = max(_spacing(place), float((high - low).max()) / max_cells) or 1.0
-        x, y = (np.arange(a, b + step, step) for a, b in zip(low, high, strict=True))
+        cells = np.ceil((high - low) / step - 0.01).astype(int) + 1  # rounding shall not add an empty row
+        x, y = (start + step * np.arange(n) for start, n in zip(low, cells, strict=True))
         return cls(frame, x, y)
 
     def show(self, values: ArrayLike, latitude_deg: ArrayLike, longitude_deg: ArrayLike) -> FloatArray:
@@ -103,16 +104,18 @@ def draw_graticule(axis: Axes, ground: Ground) -> None:
         along = np.linspace(-180.0, 180.0, _POINTS)
     else:
         low, high = ground.frame.longitude_deg + np.array([from_centre.min(), from_centre.max()])
-        meridians = MaxNLocator(_LINES).tick_values(low, high)
+        meridians = np.asarray(MaxNLocator(_LINES).tick_values(low, high))
         along = np.linspace(low - 0.1 * (high - low), high + 0.1 * (high - low), _POINTS)
-    parallels = MaxNLocator(_LINES).tick_values(float(latitude.min()), float(latitude.max()))
-    parallels = parallels[np.abs(parallels) < 90.0]
+    levels = np.asarray(MaxNLocator(_LINES).tick_values(float(latitude.min()), float(latitude.max())))
+    parallels = levels[np.abs(levels) < 90.0]
     reach = float(np.ptp(latitude))
     across = np.linspace(
         max(latitude.min() - 0.1 * reach, -90.0), min(latitude.max() + 0.1 * reach, 90.0), _POINTS
     )
+    if over_pole and ground.frame.latitude_deg < 0.0:
+        across = across[::-1]  # names stand at the border, not at the pole
     for value in meridians:
-        _line(axis, ground, across, np.full(_POINTS, value), degrees(_wrapped(value), "E", "W"))
+        _line(axis, ground, across, np.full(_POINTS, value), degrees(float(_wrapped(value)), "E", "W"))
     for value in parallels:
         _line(axis, ground, np.full(_POINTS, value), along, degrees(value, "N", "S"))
     centre = degrees(ground.frame.latitude_deg, "N", "S"), degrees(ground.frame.longitude_deg, "E", "W")

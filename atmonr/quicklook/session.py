@@ -14,7 +14,7 @@ from atmonr.evaluate.pictures import known_cloud, loss_curve
 from atmonr.evaluate.truth import read_truth
 from atmonr.quicklook.curtain import draw_curtain
 from atmonr.quicklook.granule import true_colour, view_angles
-from atmonr.quicklook.views import GranuleViews, SceneViews, Views
+from atmonr.quicklook.views import Views, granule_views, scene_views
 from atmonr.quicklook.volume import draw_extract
 from atmonr.run import Run
 from atmonr.sensors.harp2 import open_harp2
@@ -56,9 +56,9 @@ def quicklook(path: Path, out: Path, progress: Progress | None = None) -> None:
         )
     if kind == "granule":
         with open_harp2(path) as granule:
-            _draw_views(GranuleViews(granule), out, film, progress)
+            _draw_views(granule_views(granule), out, film, progress)
     elif kind == "scene":
-        _draw_views(SceneViews(open_scene(path)), out, film, progress)
+        _draw_views(scene_views(open_scene(path)), out, film, progress)
     elif kind == "run":
         _draw_run(path, out)
     elif kind == "extract":

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,99 +34,66 @@ class Image(NamedTuple):
     longitude_deg: FloatArray
 
 
-class Views(Protocol):
-    """What can be looked at from several angles."""
-
-    name: str
-    wavelength_nm: NDArray[np.float32]
-    angle_deg: NDArray[np.float32]
-    shape: tuple[int, int, int]
-
-    def read(self, views: Sequence[int], every: int = 1) -> list[Image]:
-        """Images of some views, of every so many lines and pixels."""
+# Images of some views, of every so many lines and pixels.
+Read = Callable[[Sequence[int], int], list[Image]]
 
 
 @dataclass(frozen=True)
-class GranuleViews:
-    """The views of an open granule."""
+class Views:
+    """What can be looked at from several angles.
 
-    granule: Granule
+    Attributes:
+        name: The granule's.
+        shape: Number of views, lines and pixels.
+        wavelength_nm: (V,) of the views.
+        angle_deg: (V,) from nadir at the instrument, positive forward.
+        read: Gives images of some views, of every so many lines and pixels.
+    """
 
-    @property
-    def name(self) -> str:
-        """The granule's name."""
-        return self.granule.name
+    name: str
+    shape: tuple[int, int, int]
+    wavelength_nm: NDArray[np.float32]
+    angle_deg: NDArray[np.float32]
+    read: Read
 
-    @property
-    def wavelength_nm(self) -> NDArray[np.float32]:
-        """(V,) of the views."""
-        return self.granule.wavelength_nm
 
-    @property
-    def angle_deg(self) -> NDArray[np.float32]:
-        """(V,) from nadir at the instrument, positive forward."""
-        return self.granule.view_angle_deg
+def granule_views(granule: Granule) -> Views:
+    """Return the views of an open granule."""
 
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Number of views, lines and pixels."""
-        return self.granule.shape
-
-    def read(self, views: Sequence[int], every: int = 1) -> list[Image]:
-        """Images of some views, of every so many lines and pixels."""
+    def read(views: Sequence[int], every: int) -> list[Image]:
         chosen = list(views)
         names = ("radiance", "latitude", "longitude", "solar_zenith_angle")
         blocks: dict[str, list[NDArray[np.float32]]] = {name: [] for name in names}
         lines_at_once = every * -(-_LINES_AT_ONCE // every)
-        for start in range(0, self.shape[1], lines_at_once):
-            block = self.granule.read_lines(slice(start, start + lines_at_once), names)
+        for start in range(0, granule.shape[1], lines_at_once):
+            block = granule.read_lines(slice(start, start + lines_at_once), names)
             for name in names:
                 blocks[name].append(block[name].to_numpy()[chosen, ::every, ::every])
         radiance, latitude, longitude, zenith = (np.concatenate(blocks[name], axis=1) for name in names)
         cosine = np.cos(np.radians(zenith, dtype=np.float64))
-        scale = np.pi * self.granule.sun_earth_distance**2 / self.granule.solar_irradiance[chosen]
+        scale = np.pi * granule.sun_earth_distance**2 / granule.solar_irradiance[chosen]
         with np.errstate(divide="ignore", invalid="ignore"):
             reflectance = np.where(cosine > 0.0, radiance * scale[:, None, None] / cosine, np.nan)
-        return [Image(*(np.asarray(v, np.float64) for v in image))
-                for image in zip(reflectance, latitude, longitude, strict=True)]  # fmt: skip
-
-
-@dataclass(frozen=True)
-class SceneViews:
-    """The views of a scene."""
-
-    scene: Scene
-
-    @property
-    def name(self) -> str:
-        """That of the granule."""
-        return self.scene.granule
-
-    @property
-    def wavelength_nm(self) -> NDArray[np.float32]:
-        """(V,) of the views."""
-        return np.asarray(self.scene.read("wavelength_nm"))
-
-    @property
-    def angle_deg(self) -> NDArray[np.float32]:
-        """(V,) from nadir at the instrument, positive forward."""
-        return self.scene.view_angle_deg
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Number of views, lines and pixels."""
-        return self.scene.shape
-
-    def read(self, views: Sequence[int], every: int = 1) -> list[Image]:
-        """Images of some views, of every so many lines and pixels."""
         return [
-            Image(*(self._read(name, view, every) for name in ("reflectance", "latitude", "longitude")))
-            for view in views
+            Image(*(np.asarray(values, np.float64) for values in image))
+            for image in zip(reflectance, latitude, longitude, strict=True)
         ]
 
-    def _read(self, name: str, view: int, every: int) -> FloatArray:
-        values = self.scene.read(name, views=slice(view, view + 1))[0, ::every, ::every]
+    return Views(granule.name, granule.shape, granule.wavelength_nm, granule.view_angle_deg, read)
+
+
+def scene_views(scene: Scene) -> Views:
+    """Return the views of a scene."""
+
+    def read_one(name: str, view: int, every: int) -> FloatArray:
+        values = scene.read(name, views=slice(view, view + 1))[0, ::every, ::every]
         return np.asarray(values, np.float64)
+
+    def read(views: Sequence[int], every: int) -> list[Image]:
+        names = ("reflectance", "latitude", "longitude")
+        return [Image(*(read_one(name, view, every) for name in names)) for view in views]
+
+    return Views(scene.granule, scene.shape, scene.read("wavelength_nm"), scene.view_angle_deg, read)
 
 
 def true_colour_views(source: Views) -> tuple[int, int, int]:
