@@ -14,7 +14,19 @@ from typing import Annotated
 import typer
 
 from atmonr import __version__
-from atmonr.cli import bench, demo, doctor, evaluate, export, extract, ingest, merge, simulate, train
+from atmonr.cli import (
+    bench,
+    demo,
+    doctor,
+    evaluate,
+    export,
+    extract,
+    ingest,
+    merge,
+    quicklook,
+    simulate,
+    train,
+)
 from atmonr.cli.report import ReportingGroup, translate
 
 app = typer.Typer(
@@ -53,6 +65,7 @@ for command in (
     merge.merge,
     evaluate.evaluate,
     export.export,
+    quicklook.quicklook,
     simulate.simulate,
     demo.demo,
     doctor.doctor,

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.table import Column, Table
+
+from atmonr.json_file import flatten
 
 
 def show_scores(scores: Mapping[str, Any], title: str = "Scores") -> None:
     """Print nested scores, one number a line under its dotted name."""
     # A name or text that is too long for the terminal goes on in the next line; cut, it would say nothing.
     table = Table(Column("score", overflow="fold"), Column("value", overflow="fold"), title=title)
-    for name, value in _flatten(scores):
+    for name, value in flatten(scores):
         table.add_row(name, f"{value:.4g}" if isinstance(value, float) else str(value))
     Console().print(table)
 
@@ -36,11 +38,3 @@ def show_rows(rows: Sequence[Mapping[str, str]], always: Sequence[str], title: s
     console.print(table)
     for name in same:
         console.print(f"{name}: {rows[0][name]}", highlight=False, soft_wrap=True)
-
-
-def _flatten(scores: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in scores.items():
-        if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from atmonr.atomic import atomic_file
 
-_STYLE: Any = {
+STYLE: Any = {
     "font.size": 9,
     "axes.titlesize": 10,
     "axes.titlelocation": "left",
@@ -35,7 +35,7 @@ def figure(
 
     A figure of its own, not of pyplot: nothing global to leak, no display needed.
     """
-    with rc_context(_STYLE):
+    with rc_context(STYLE):
         drawn = Figure(figsize=size)
         yield drawn, drawn.subplots(rows, columns, squeeze=False, **options)
         with atomic_file(path) as temporary:

@@ -36,10 +36,24 @@ def truth_sections(estimate: FloatArray, truth: Truth, path: Path, *, scale: flo
         path: PNG to write.
         scale: Factor the extract is multiplied by, stated in the picture.
     """
+    sources = [("truth: ", truth.extinction_per_m), (f"{_scaled(scale)}: ", scale * estimate)]
+    _sections(truth, sources, path)
+
+
+def known_cloud(truth: Truth, path: Path) -> None:
+    """Draw the same of a truth alone.
+
+    Args:
+        truth: The truth.
+        path: PNG to write.
+    """
+    _sections(truth, [("", truth.extinction_per_m)], path)
+
+
+def _sections(truth: Truth, sources: Sequence[tuple[str, FloatArray]], path: Path) -> None:
     views = _views(truth)
-    true = truth.extinction_per_m
-    sources = ("truth", true), (_scaled(scale), scale * estimate)
-    with figure(path, (9.5, 12.5), len(views), 2, height_ratios=(1, 1, 1.5, 1.5)) as (drawn, axes):
+    size = (4.75 * len(sources), 12.5)
+    with figure(path, size, len(views), len(sources), height_ratios=(1, 1, 1.5, 1.5)) as (drawn, axes):
         for line, view in zip(axes, views, strict=True):
             for axis, (who, values) in zip(line, sources, strict=True):
                 mesh = axis.pcolormesh(
@@ -50,7 +64,7 @@ def truth_sections(estimate: FloatArray, truth: Truth, path: Path, *, scale: flo
                     cmap=_CLOUD,
                     rasterized=True,
                 )
-                axis.set(title=f"{who}: {view.what}", xlabel=view.across, aspect=view.aspect)
+                axis.set(title=f"{who}{view.what}", xlabel=view.across, aspect=view.aspect)
             line[0].set_ylabel(view.up)
             drawn.colorbar(mesh, ax=line, label=view.quantity, extend="max", aspect=14)
         drawn.suptitle(f"{truth.path.stem} at {truth.wavelength_nm:g} nm", fontsize=12)

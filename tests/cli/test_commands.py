@@ -57,6 +57,7 @@ def test_help_lists_every_command() -> None:
         "extract",
         "merge",
         "evaluate",
+        "quicklook",
         "export",
         "simulate",
         "demo",

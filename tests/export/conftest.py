@@ -14,6 +14,7 @@ from atmonr.extract.merge import merge
 from atmonr.extract.parts import Parts
 from atmonr.extract.session import fill
 from atmonr.simulate.clouds import build, preset_named
+from tests.evaluate.conftest import write_extract  # noqa: F401
 
 CPU = torch.device("cpu")
 BANDS_NM = [440.16, 549.57, 664.57, 865.63]

@@ -42,7 +42,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     # The places of some grids come from files that only sensors can read.
     "extract": {"fields", "geo", "provenance", "run", "sensors", "stop", "store", "world"},
     "evaluate": {"geo", "run", "sensors"},  # a lidar's profiles are compared with
-    "export": {"evaluate.extract_file", "geo", "render"},
+    "export": {"evaluate", "geo", "render"},
+    "quicklook": {"evaluate", "geo", "run", "sensors", "store"},
     "config": {"config_errors"},
     "run": {"config"},
     "seats": {"device", "meeting", "network"},
@@ -52,7 +53,7 @@ FREE = {"cli", "__main__", "demo", "bench", "bench_ranks"}  # they put everythin
 EVERYBODY = {"errors", "atomic", "json_file", ""}  # "" is atmonr itself: its version
 LAUNCH_MAY_IMPORT: dict[str, set[str]] = {"config", "run", "errors", ""}
 
-FOREIGN = {"store": {"torch"}, "sensors": {"torch"}, "evaluate": {"torch"}}
+FOREIGN = {"store": {"torch"}, "sensors": {"torch"}, "evaluate": {"torch"}, "quicklook": {"torch"}}
 HEAVY = ("torch", "mpi4py", "netCDF4", "mlflow", "xarray", "zarr")
 
 BLOCKER = f"""
