@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from atmonr import __version__
-from atmonr.cli import bench, demo, doctor, evaluate, extract, ingest, merge, simulate, train
+from atmonr.cli import bench, demo, doctor, evaluate, extract, fetch, ingest, merge, simulate, train
 from atmonr.cli.report import ReportingGroup, translate
 
 app = typer.Typer(
@@ -47,6 +47,7 @@ def options(
 
 
 for command in (
+    fetch.fetch,
     ingest.ingest,
     train.train,
     extract.extract,
