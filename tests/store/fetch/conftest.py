@@ -11,6 +11,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from atmonr.store.fetch.wire import Patience
 from tests.store.fetch.archives import HOSTS, Archives, serve_archives
 
 
@@ -51,3 +52,15 @@ def archives(certificate: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
     yield served
     stop()
+
+
+@pytest.fixture
+def pauses() -> list[float]:
+    """The pauses that `patience` was asked for, in seconds."""
+    return []
+
+
+@pytest.fixture
+def patience(pauses: list[float]) -> Patience:
+    """An hour of patience that never really sleeps."""
+    return Patience(3600.0, sleep=pauses.append)
