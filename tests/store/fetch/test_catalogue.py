@@ -15,6 +15,8 @@ from atmonr.store.fetch.wire import Patience
 from atmonr.store.survey import BoundingBox
 from tests.store.fetch.archives import CMR, DATA, ELSEWHERE, LOGIN, NAME, Archives, status
 
+pytestmark = pytest.mark.slow
+
 DAY = (datetime(2025, 6, 5, tzinfo=UTC), datetime(2025, 6, 5, 23, 59, 59, tzinfo=UTC))
 BOX = BoundingBox(-65, 10, -55, 20)
 
@@ -41,7 +43,6 @@ def test_the_catalogue_is_asked_for_time_and_place_without_a_login(
     assert archives.asked(LOGIN) == []
 
 
-@pytest.mark.slow
 def test_many_pages_are_all_read(archives: Archives, patience: Patience) -> None:
     many = [f"PACE_HARP2.20250605T00{second // 60:02d}{second % 60:02d}.L1B.V3.nc" for second in range(2001)]
     for name in many:

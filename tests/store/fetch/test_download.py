@@ -88,6 +88,7 @@ def test_what_is_here_and_right_is_not_asked_for_again(get: Get, archives: Archi
     assert len(archives.seen) == asked
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrong", [CONTENT[:-1], CONTENT[:-1] + b"x", b""])
 def test_what_is_here_and_wrong_is_fetched_again(get: Get, folder: Path, wrong: bytes) -> None:
     folder.mkdir()
@@ -103,6 +104,7 @@ def test_a_transfer_that_breaks_off_is_continued(get: Get, archives: Archives) -
     assert asked[1]["if-range"] == '"first"'
 
 
+@pytest.mark.slow
 def test_the_next_command_continues(get: Get, archives: Archives, folder: Path) -> None:
     archives.faults[SIGNED] = [broken_off(1000)] * 6
     with pytest.raises(StoreError, match=r"broke off.*gave up after 6 tries"):
@@ -113,6 +115,7 @@ def test_the_next_command_continues(get: Get, archives: Archives, folder: Path) 
     assert archives.seen[-1].headers["range"] == "bytes=6000-"
 
 
+@pytest.mark.slow
 def test_a_whole_but_nameless_file_is_checked_and_named(get: Get, archives: Archives, folder: Path) -> None:
     folder.mkdir()
     (folder / f".{NAME}.part").write_bytes(CONTENT)
@@ -120,6 +123,7 @@ def test_a_whole_but_nameless_file_is_checked_and_named(get: Get, archives: Arch
     assert archives.seen == []
 
 
+@pytest.mark.slow
 def test_a_part_of_unknown_origin_is_not_continued(get: Get, archives: Archives, folder: Path) -> None:
     folder.mkdir()
     (folder / f".{NAME}.part").write_bytes(b"something else")
@@ -127,6 +131,7 @@ def test_a_part_of_unknown_origin_is_not_continued(get: Get, archives: Archives,
     assert "range" not in archives.seen[-1].headers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("note", ["", "[]", "{", '{"validator": 7}'])
 def test_a_spoilt_note_costs_a_new_beginning_at_most(get: Get, folder: Path, note: str) -> None:
     folder.mkdir()
@@ -135,6 +140,7 @@ def test_a_spoilt_note_costs_a_new_beginning_at_most(get: Get, folder: Path, not
     assert only(get())
 
 
+@pytest.mark.slow
 def test_a_file_that_changed_meanwhile_is_begun_anew(get: Get, archives: Archives) -> None:
     def changed(handler: _Handler, data: bytes) -> bool:
         archives.tag = '"second"'
@@ -147,6 +153,7 @@ def test_a_file_that_changed_meanwhile_is_begun_anew(get: Get, archives: Archive
     assert archives.seen[-1].headers["if-range"] == '"first"'
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "wrong", [f"bytes 5-{len(CONTENT) - 1}/{len(CONTENT)}", "bytes 100-", "", f"bytes 100000-1/{9**19}"]
 )
@@ -159,6 +166,7 @@ def test_a_part_that_was_not_asked_for_is_refused(get: Get, archives: Archives, 
     assert only(get())
 
 
+@pytest.mark.slow
 def test_a_server_that_has_less_than_is_here_makes_it_begin_anew(
     get: Get, archives: Archives, folder: Path
 ) -> None:
@@ -169,6 +177,7 @@ def test_a_server_that_has_less_than_is_here_makes_it_begin_anew(
     assert len(archives.asked(SIGNED)) == 2
 
 
+@pytest.mark.slow
 def test_without_an_entity_tag_nothing_is_spliced(get: Get, archives: Archives) -> None:
     archives.tag = None
     archives.faults[SIGNED] = [broken_off(100_000)]
@@ -187,6 +196,7 @@ def test_a_pause_is_as_long_as_the_server_asks(get: Get, archives: Archives, pau
     assert pauses[0] == 7.0 and 80.0 < pauses[1] <= 90.0 and 4.0 <= pauses[2] <= 8.0
 
 
+@pytest.mark.slow
 def test_a_pause_beyond_the_time_limit_is_not_begun(
     get: Get, archives: Archives, pauses: list[float]
 ) -> None:
@@ -196,6 +206,7 @@ def test_a_pause_beyond_the_time_limit_is_not_begun(
     assert pauses == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", [408, 500, 502, 503, 504])
 def test_passing_errors_are_tried_again_with_growing_pauses(
     get: Get, archives: Archives, pauses: list[float], code: int
@@ -205,6 +216,7 @@ def test_passing_errors_are_tried_again_with_growing_pauses(
     assert [1 <= pauses[0] <= 2, 2 <= pauses[1] <= 4, 16 <= pauses[4] <= 32] == [True] * 3
 
 
+@pytest.mark.slow
 def test_errors_that_do_not_pass_are_given_up(get: Get, archives: Archives, folder: Path) -> None:
     archives.faults[DATA] = [status(502)] * 6
     with pytest.raises(StoreError, match=f"{DATA} answered 502 Bad Gateway; gave up after 6 tries"):
@@ -213,6 +225,7 @@ def test_errors_that_do_not_pass_are_given_up(get: Get, archives: Archives, fold
     assert list(folder.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("code", "error", "says"),
     [
@@ -231,6 +244,7 @@ def test_refusals_are_never_tried_again(
     assert list(folder.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_damaged_copy_is_fetched_once_more(get: Get, archives: Archives) -> None:
     archives.faults[SIGNED] = [garbled]
     assert only(get())
@@ -245,6 +259,7 @@ def test_a_wrong_checksum_ends_with_an_error(get: Get, archives: Archives, folde
     assert only(folder / NAME, b"an old wrong copy")
 
 
+@pytest.mark.slow
 def test_a_wrong_size_is_known_before_the_transfer(get: Get, archives: Archives, folder: Path) -> None:
     with pytest.raises(StoreError, match=f"server has {len(CONTENT)} bytes where the catalogue says 12"):
         get(replace(FILE, size_bytes=12))
@@ -252,6 +267,7 @@ def test_a_wrong_size_is_known_before_the_transfer(get: Get, archives: Archives,
     assert list(folder.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_server_that_sends_without_end_is_cut(get: Get, archives: Archives, folder: Path) -> None:
     def endless(handler: _Handler, data: bytes) -> bool:
         handler.send_response(200)
@@ -266,6 +282,7 @@ def test_a_server_that_sends_without_end_is_cut(get: Get, archives: Archives, fo
     assert list(folder.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_server_that_falls_silent_is_left_and_continued(
     get: Get, archives: Archives, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -275,6 +292,7 @@ def test_a_server_that_falls_silent_is_left_and_continued(
     assert archives.seen[-1].headers["range"] == "bytes=1000-"
 
 
+@pytest.mark.slow
 def test_a_slow_server_cannot_go_on_for_ever(get: Get, archives: Archives, folder: Path) -> None:
     now = [0.0]
     archives.faults[SIGNED] = [paused(1000, 0.2)]
@@ -284,6 +302,7 @@ def test_a_slow_server_cannot_go_on_for_ever(get: Get, archives: Archives, folde
     assert (folder / f".{NAME}.part").stat().st_size == 1000
 
 
+@pytest.mark.slow
 def test_a_transfer_that_gets_on_is_not_given_up(
     get: Get, archives: Archives, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -303,6 +322,7 @@ def test_the_token_does_not_follow_a_redirection(get: Get, archives: Archives) -
     assert TOKEN not in str(request)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "url",
     [
@@ -317,6 +337,7 @@ def test_the_token_does_not_go_where_a_catalogue_points(get: Get, archives: Arch
     assert TOKEN not in str(archives.seen) and not archives.asked(LOGIN)
 
 
+@pytest.mark.slow
 def test_a_password_meant_for_any_host_goes_to_none(get: Get, archives: Archives, tmp_path: Path) -> None:
     (tmp_path / "home" / ".netrc").write_text("default login me password for-anybody\n")
     archives.faults[DATA] = [redirect(f"https://{ELSEWHERE}/{NAME}")]
@@ -324,6 +345,7 @@ def test_a_password_meant_for_any_host_goes_to_none(get: Get, archives: Archives
     assert archives.logins() == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("address", [f"http://{ELSEWHERE}/{NAME}", "ftp://x/", "file:///etc/passwd"])
 def test_redirections_to_other_than_https_are_refused(get: Get, archives: Archives, address: str) -> None:
     archives.faults[DATA] = [redirect(address)]
@@ -332,12 +354,14 @@ def test_redirections_to_other_than_https_are_refused(get: Get, archives: Archiv
     assert len(archives.seen) == 1
 
 
+@pytest.mark.slow
 def test_redirections_in_circles_end(get: Get, archives: Archives) -> None:
     archives.faults[DATA] = [redirect(f"https://{DATA}/{NAME}")] * 40
     with pytest.raises(StoreError, match="circles"):
         get()
 
 
+@pytest.mark.slow
 def test_signed_addresses_are_not_shown(get: Get, archives: Archives) -> None:
     def hang_up(handler: _Handler, data: bytes) -> bool:
         handler.connection.shutdown(socket.SHUT_RDWR)
@@ -350,6 +374,7 @@ def test_signed_addresses_are_not_shown(get: Get, archives: Archives) -> None:
     assert caught.value.__context__ is None and caught.value.__cause__ is None
 
 
+@pytest.mark.slow
 def test_two_commands_do_not_write_the_same_file(get: Get, folder: Path) -> None:
     folder.mkdir()
     with open(folder / f".{NAME}.part", "wb") as other:
@@ -358,6 +383,7 @@ def test_two_commands_do_not_write_the_same_file(get: Get, folder: Path) -> None
             get()
 
 
+@pytest.mark.slow
 def test_a_link_in_the_place_of_the_part_is_not_followed(get: Get, folder: Path, tmp_path: Path) -> None:
     folder.mkdir()
     victim = tmp_path / "victim"
@@ -368,6 +394,7 @@ def test_a_link_in_the_place_of_the_part_is_not_followed(get: Get, folder: Path,
     assert victim.read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_a_link_under_the_final_name_is_replaced_not_followed(get: Get, folder: Path, tmp_path: Path) -> None:
     folder.mkdir()
     victim = tmp_path / "victim"
@@ -377,6 +404,7 @@ def test_a_link_under_the_final_name_is_replaced_not_followed(get: Get, folder: 
     assert victim.read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_a_folder_under_the_final_name_is_refused_at_once(get: Get, folder: Path, archives: Archives) -> None:
     (folder / NAME).mkdir(parents=True)
     with pytest.raises(StoreError, match="is no file"):
@@ -384,6 +412,7 @@ def test_a_folder_under_the_final_name_is_refused_at_once(get: Get, folder: Path
     assert archives.seen == []
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_is_not_begun(get: Get, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil.disk_usage("/")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
@@ -392,6 +421,7 @@ def test_what_does_not_fit_is_not_begun(get: Get, folder: Path, monkeypatch: pyt
     assert not any(path.suffix == ".nc" for path in folder.iterdir())
 
 
+@pytest.mark.slow
 def test_the_terrain_needs_no_login_and_is_checked_by_its_length(
     archives: Archives, folder: Path, patience: Patience
 ) -> None:
@@ -405,6 +435,7 @@ def test_the_terrain_needs_no_login_and_is_checked_by_its_length(
     assert archives.logins() == 0
 
 
+@pytest.mark.slow
 def test_a_page_is_not_taken_for_the_terrain(archives: Archives, folder: Path, patience: Patience) -> None:
     archives.content[DEM.name] = b"<html>down for maintenance</html>"
     with pytest.raises(StoreError, match="neither netCDF nor HDF5"):
@@ -412,6 +443,7 @@ def test_a_page_is_not_taken_for_the_terrain(archives: Archives, folder: Path, p
     assert list(folder.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_an_archive_may_send_us_to_the_login(
     archives: Archives, folder: Path, patience: Patience, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -424,6 +456,7 @@ def test_an_archive_may_send_us_to_the_login(
     assert archives.asked(OCEANDATA)[-1].path == DEM_PATH
 
 
+@pytest.mark.slow
 def test_a_login_page_is_not_data(
     archives: Archives, folder: Path, patience: Patience, monkeypatch: pytest.MonkeyPatch
 ) -> None:

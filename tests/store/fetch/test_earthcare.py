@@ -28,6 +28,8 @@ from tests.store.fetch.archives import (
     status,
 )
 
+pytestmark = pytest.mark.slow
+
 DAY = (datetime(2025, 6, 5, tzinfo=UTC), datetime(2025, 6, 6, tzinfo=UTC))
 CONTENT = netcdf_bytes(5000)
 

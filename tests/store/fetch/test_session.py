@@ -13,6 +13,8 @@ from atmonr.store.fetch.session import DEM, fetch, find_matches, find_named, fin
 from atmonr.store.fetch.wire import Patience
 from tests.store.fetch.archives import DATA, FRAME, LOGIN, NAME, TOKEN, Archives, feature, status
 
+pytestmark = pytest.mark.slow
+
 OTHERS = [f"PACE_HARP2.20250605T16{minute}56.L1B.V3.nc" for minute in (18, 23)]
 
 
