@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+from contextlib import nullcontext, suppress
 
 import earthaccess
 import requests
@@ -12,6 +13,7 @@ from earthaccess.exceptions import LoginAttemptFailure, LoginStrategyUnavailable
 from requests.auth import AuthBase, HTTPBasicAuth
 
 from atmonr.errors import AtmonrError, CredentialsMissing, StoreError
+from atmonr.store.fetch.refusals import few_refusals
 from atmonr.store.fetch.wire import LOGIN_HOST, Secret, Session, host_of
 
 MAAP = "maap.eo.esa.int"
@@ -83,12 +85,11 @@ def _log_in() -> earthaccess.Auth:
     """
     login = _Login()
     try:
-        for strategy in ("environment", "netrc"):
-            try:
-                login.login(strategy)
-                break
-            except LoginStrategyUnavailable:
-                continue
+        with nullcontext() if os.environ.get("EARTHDATA_TOKEN") else few_refusals():
+            for strategy in ("environment", "netrc"):
+                with suppress(LoginStrategyUnavailable):
+                    login.login(strategy)
+                    break
         token = (login.token or {}).get("access_token", "")
     except requests.HTTPError as error:
         reason = str(error)

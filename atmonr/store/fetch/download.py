@@ -212,19 +212,29 @@ def _only_writer(path: Path) -> Iterator[BinaryIO]:
     """
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
     with open(path, "r+b", buffering=0, opener=lambda name, _: os.open(name, flags, 0o666)) as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Whoever had the lock may have given the file its final name just now.
-            ours = path.exists() and os.path.samestat(path.stat(), os.fstat(stream.fileno()))
-        except BlockingIOError:
-            ours = False
-        if not ours:
+        # Whoever had the lock may have given the file its final name just now.
+        if (
+            not _lock(stream)
+            or not path.exists()
+            or not os.path.samestat(path.stat(), os.fstat(stream.fileno()))
+        ):
             raise StoreError(f"{path}: another command is fetching this file")
         try:
             yield stream
         finally:
             if os.fstat(stream.fileno()).st_size == 0:
                 path.unlink(missing_ok=True)
+
+
+def _lock(stream: BinaryIO) -> bool:
+    """Return whether nobody else has the lock; some parallel file systems have none to give."""
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _validator_of(answer: requests.Response) -> str:

@@ -43,7 +43,14 @@ def archives(certificate: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     served, stop = serve_archives(certificate)
     home = tmp_path / "home"
     home.mkdir()
-    for name in ("EARTHDATA_TOKEN", "EARTHDATA_USERNAME", "EARTHDATA_PASSWORD", "MAAP_TOKEN", "NETRC"):
+    for name in (
+        "EARTHDATA_TOKEN",
+        "EARTHDATA_USERNAME",
+        "EARTHDATA_PASSWORD",
+        "MAAP_TOKEN",
+        "NETRC",
+        "XDG_CACHE_HOME",
+    ):
         monkeypatch.delenv(name, raising=False)
     for name in ("https_proxy", "all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY", "CURL_CA_BUNDLE"):
         monkeypatch.delenv(name, raising=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import shutil
 import socket
@@ -465,3 +466,12 @@ def test_a_login_page_is_not_data(
     with pytest.raises(CredentialsMissing, match="EARTHDATA_USERNAME"):
         download(DEM, folder, Session(secrets()), patience)
     assert list(folder.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_file_system_without_locks_will_do(get: Get, monkeypatch: pytest.MonkeyPatch) -> None:
+    def flock(*_: object) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    assert only(get())
