@@ -53,12 +53,11 @@ def fetch(
         return
     failures: list[str] = []
     try:
-        with progress_bar("fetch", quiet) as progress:
-            for file, outcome in bring(files, out, patience, progress):
-                if isinstance(outcome, Path):
-                    typer.echo(outcome)
-                else:
-                    failures.append(f"{file.name}: {outcome}")
+        for file, outcome in bring(files, out, patience, lambda title: progress_bar(title, quiet)):
+            if isinstance(outcome, Path):
+                typer.echo(outcome)
+            else:
+                failures.append(f"{file.name}: {outcome}")
     finally:
         for failure in failures:
             typer.echo(failure, err=True)
@@ -103,5 +102,7 @@ def _list(files: Sequence[RemoteFile], out: Path) -> None:
         }
         for file in files
     ]
-    show_rows(rows, always=("file", "MB", "state"), title=f"{len(files)} files")
-    typer.echo(f"{sum(file.size_bytes or 0 for file in files) / 1e9:.2f} GB in all, as far as known")
+    show_rows(rows, always=("file", "MB", "state"), title="Files")
+    unknown = sum(file.size_bytes is None for file in files)
+    total = f"{sum(file.size_bytes or 0 for file in files) / 1e9:.3g} GB in all"
+    typer.echo(f"{total}, without {unknown} of unknown size" if unknown else total)

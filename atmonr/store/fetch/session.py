@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, date, datetime, time
 from pathlib import Path
 from typing import Literal
@@ -23,6 +24,10 @@ _EXAMPLE = "PACE_HARP2.20250605T161356.L1B.V3.nc"
 DEM = RemoteFile(
     "ETOPO1_ocssw.nc", "https://oceandata.sci.gsfc.nasa.gov/ocssw/static_ancillary/ETOPO1_ocssw.nc"
 )
+
+
+def _no_progress(title: str) -> AbstractContextManager[Callable[[int, int], None]]:
+    return nullcontext(lambda done, total: None)
 
 
 def find_named(names: Sequence[str], patience: Patience) -> list[RemoteFile]:
@@ -100,7 +105,7 @@ def fetch(
     files: Sequence[RemoteFile],
     folder: Path,
     patience: Patience,
-    progress: Callable[[int, int, str], None] = lambda done, total, what: None,
+    progress: Callable[[str], AbstractContextManager[Callable[[int, int], None]]] = _no_progress,
 ) -> Iterator[tuple[RemoteFile, Path | StoreError]]:
     """Bring files into a folder, one after the other, and yield what became of each.
 
@@ -108,26 +113,26 @@ def fetch(
         files: What to fetch; what is there and right is kept.
         folder: Where to; made if missing.
         patience: How often and how long to try.
-        progress: Called with the bytes done, the bytes of all as far as known, and the file's name.
+        progress: Makes of a title a context whose value is called with the bytes done, and those of all.
 
     Raises:
         CredentialsMissing: They are needed and absent, or were refused; no further file is tried.
     """
     session = Session(secrets())
-    announced = sum(file.size_bytes or 0 for file in files)
-    done = 0
-    for file in files:
-
-        def moved(here: int, before: int = done, name: str = file.name) -> None:
-            progress(before + here, max(announced, before + here), name)
-
+    for number, file in enumerate(files, start=1):
         try:
-            path = download(file, folder, session, patience, moved)
+            with progress(f"{number}/{len(files)} {file.name}") as move:
+                path = _bring(file, folder, session, patience, move)
         except StoreError as error:
             yield file, error
         else:
             yield file, path
-            done += path.stat().st_size
+
+
+def _bring(
+    file: RemoteFile, folder: Path, session: Session, patience: Patience, move: Callable[[int, int], None]
+) -> Path:
+    return download(file, folder, session, patience, lambda done: move(done, file.size_bytes or done))
 
 
 def state(file: RemoteFile, folder: Path) -> str:
