@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime, time
 from pathlib import Path
 from typing import Literal
 
-from atmonr.errors import StoreError, UsageError
+from atmonr.errors import CredentialsMissing, StoreError, UsageError
 from atmonr.store.fetch import catalogue, earthcare
 from atmonr.store.fetch.credentials import secrets
 from atmonr.store.fetch.download import download
@@ -119,13 +119,17 @@ def fetch(
         CredentialsMissing: They are needed and absent, or were refused; no further file is tried.
     """
     session = Session(secrets())
+    here = 0
     for number, file in enumerate(files, start=1):
         try:
             with progress(f"{number}/{len(files)} {file.name}") as move:
                 path = _bring(file, folder, session, patience, move)
+        except CredentialsMissing as error:
+            raise CredentialsMissing(f"{error}; {here} of {len(files)} files are here") from error
         except StoreError as error:
             yield file, error
         else:
+            here += 1
             yield file, path
 
 

@@ -122,7 +122,7 @@ def test_refused_credentials_are_not_tried_for_the_other_files(
     for name in (NAME, *OTHERS):
         archives.hold(name)
     files = find_named([NAME, *OTHERS], patience)
-    with pytest.raises(CredentialsMissing):
+    with pytest.raises(CredentialsMissing, match="0 of 3 files are here"):
         list(fetch(files, tmp_path / "data", patience))
     assert len(archives.asked(DATA)) == 1 and archives.asked(LOGIN) == []
 
