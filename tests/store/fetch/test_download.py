@@ -475,3 +475,18 @@ def test_a_file_system_without_locks_will_do(get: Get, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(fcntl, "flock", flock)
     assert only(get())
+
+
+@pytest.mark.slow
+def test_a_changed_file_is_noticed_though_the_server_ignores_our_condition(
+    get: Get, archives: Archives
+) -> None:
+    def rest_of_another(handler: _Handler, data: bytes) -> bool:
+        archives.content[NAME] = CONTENT
+        extent = f"bytes 100000-{len(CONTENT) - 1}/{len(CONTENT)}"
+        handler.answer(206, CONTENT[100_000:], {"ETag": '"second"', "Content-Range": extent})
+        return True
+
+    archives.content[NAME] = b"\x89HDF of yesterday".ljust(len(CONTENT))
+    archives.faults[SIGNED] = [broken_off(100_000), rest_of_another]
+    assert only(get(replace(FILE, checksum=None)))
