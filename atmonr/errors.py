@@ -70,6 +70,12 @@ class GpuMemoryError(AtmonrError):
     exit_code = 76
 
 
+class CredentialsMissing(AtmonrError):
+    """A data archive needs credentials and got none, or refused them; more attempts may lock the account."""
+
+    exit_code = 77
+
+
 class ConfigError(AtmonrError):
     """A configuration file or override has an unknown key, a wrong type or a value out of range."""
 

@@ -17,6 +17,7 @@ from atmonr import errors
         ("StoreError", 74),
         ("StoppedError", 75),
         ("GpuMemoryError", 76),
+        ("CredentialsMissing", 77),
         ("ConfigError", 78),
         ("WorldError", 78),
         ("LostRankError", 75),
@@ -30,4 +31,4 @@ def test_exit_codes_are_what_job_scripts_rely_on(name: str, code: int) -> None:
 
 def test_every_error_is_listed_above() -> None:
     defined = {name for name, value in vars(errors).items() if isinstance(value, type)}
-    assert len(defined) == 13
+    assert len(defined) == 14

@@ -21,6 +21,7 @@ from atmonr.cli import (
     evaluate,
     export,
     extract,
+    fetch,
     ingest,
     merge,
     quicklook,
@@ -59,6 +60,7 @@ def options(
 
 
 for command in (
+    fetch.fetch,
     ingest.ingest,
     train.train,
     extract.extract,
