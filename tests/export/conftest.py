@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy.interpolate import RegularGridInterpolator
 
-from atmonr.extract.grid import VoxelGrid
+from atmonr.extract.grids.voxel import VoxelGrid
 from atmonr.extract.merge import merge
 from atmonr.extract.parts import Parts
 from atmonr.extract.session import fill
