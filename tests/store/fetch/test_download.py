@@ -505,3 +505,29 @@ def test_a_changed_file_is_noticed_though_the_server_ignores_our_condition(
     archives.content[NAME] = b"\x89HDF of yesterday".ljust(len(CONTENT))
     archives.faults[SIGNED] = [broken_off(100_000), rest_of_another]
     assert only(get(replace(FILE, checksum=None)))
+
+
+@pytest.mark.slow
+def test_a_part_from_further_on_leaves_no_hole(get: Get, archives: Archives) -> None:
+    def further_on(handler: _Handler, data: bytes) -> bool:
+        extent = f"bytes 200000-{len(CONTENT) - 1}/{len(CONTENT)}"
+        handler.answer(206, data[200_000:], {"ETag": '"first"', "Content-Range": extent})
+        return True
+
+    archives.faults[SIGNED] = [broken_off(100_000), further_on]
+    assert only(get(replace(FILE, checksum=None)))
+
+
+@pytest.mark.slow
+def test_an_end_without_an_announced_length_is_noticed(get: Get, archives: Archives) -> None:
+    def no_length(handler: _Handler, data: bytes) -> bool:
+        handler.send_response(200)
+        handler.send_header("ETag", '"first"')
+        handler.end_headers()
+        handler.wfile.write(data[:100_000])
+        handler.close_connection = True
+        return True
+
+    archives.faults[SIGNED] = [no_length]
+    assert only(get())
+    assert archives.seen[-1].headers["range"] == "bytes=100000-"
