@@ -92,6 +92,7 @@ def test_what_cannot_be_meant_is_one_line_and_2(
     assert not (tmp_path / "data").exists()
 
 
+@pytest.mark.slow
 def test_without_earthaccess_the_message_names_the_remedy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

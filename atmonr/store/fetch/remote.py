@@ -6,10 +6,10 @@ import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from atmonr.errors import GranuleError
 from atmonr.json_file import store_errors
+from atmonr.store.fetch.wire import host_of
 
 # No separator, no leading dot or dash, and room for the suffix of an unfinished download.
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
@@ -40,7 +40,7 @@ class RemoteFile:
         """
         if not is_plain_name(self.name):
             raise GranuleError(f"the catalogue names a file {self.name!r:.80}: expected a plain file name")
-        if urlsplit(self.url).scheme != "https" or not urlsplit(self.url).hostname:
+        if not self.url.startswith("https://") or not host_of(self.url):
             raise GranuleError(f"{self.name}: its address in the catalogue is not https://…")
         size = self.size_bytes
         if size is not None and (not isinstance(size, int) or size < 0):

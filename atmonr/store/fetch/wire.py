@@ -139,7 +139,7 @@ class Patience:
             self.check()
             try:
                 return call()
-            except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+            except (requests.RequestException, urllib3.exceptions.HTTPError, ValueError) as error:
                 reason, passing, pause_s = _judge(error)
             # Raised out here: the original error's text may hold a signed address.
             if reached() - before >= _PROGRESS_BYTES:
@@ -172,7 +172,7 @@ def _judge(error: Exception) -> tuple[str, bool, float]:
         return "the catalogue answered something that is not JSON", True, 0.0
     if isinstance(error, requests.exceptions.InvalidSchema):
         return "the server redirects to an address that is not https://…", False, 0.0
-    if isinstance(error, requests.TooManyRedirects | requests.exceptions.InvalidURL):
+    if isinstance(error, requests.TooManyRedirects | ValueError):  # such as for the address https://[
         return "the server redirects in circles or to nowhere", False, 0.0
     if isinstance(error, requests.Timeout | urllib3.exceptions.TimeoutError):
         return f"the server did not answer within {_READ_S:g} s", True, 0.0
@@ -191,5 +191,8 @@ def _retry_after_s(text: str) -> float:
 
 
 def host_of(url: str | None) -> str:
-    """Return the host of an address, in lower case; empty if it has none."""
-    return urlsplit(url or "").hostname or ""
+    """Return the host of an address, in lower case; empty if it has none or is no address."""
+    try:
+        return urlsplit(url or "").hostname or ""
+    except ValueError:
+        return ""

@@ -229,6 +229,8 @@ def test_a_certificate_that_is_not_trusted_names_the_remedy(
 
 
 def test_a_footprint_has_times_and_an_outline(archives: Archives, patience: Patience) -> None:
+    archives.hold(NAME.replace("V3", "V3_1"))  # found along with it, and another file
+    assert catalogue.find_footprint(NAME, patience) is None
     archives.hold()
     footprint = catalogue.find_footprint(NAME, patience)
     assert footprint is not None

@@ -64,6 +64,7 @@ def test_netrc_is_read_and_sent_once(archives: Archives, netrc: Path) -> None:
     assert len(archives.asked(LOGIN)) == archives.logins() == 1
 
 
+@pytest.mark.slow
 def test_another_netrc_may_be_named(
     archives: Archives, netrc: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

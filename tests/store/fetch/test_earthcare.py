@@ -122,6 +122,7 @@ def test_pages_do_not_lead_elsewhere_or_on_for_ever(
         feature("ECA_EXBA_CPR_CD__2A_20250605T161500Z_20250721T105728Z_05790E", CONTENT),
         feature(FRAME, CONTENT, href=f"http://{MAAP}/a.h5"),
         feature(FRAME, CONTENT, href=7),
+        feature(FRAME, CONTENT, href="https://["),
         feature(FRAME, CONTENT) | {"assets": {}},
         feature(FRAME, CONTENT) | {"assets": []},
         feature(FRAME, CONTENT) | {"id": None},

@@ -43,7 +43,7 @@ def test_names_that_are_not_plain_are_refused(name: object) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["http://x/a.nc", "file:///etc/passwd", "ftp://x/a", "s3://x/a", "https:///a", ""]
+    "url", ["http://x/a.nc", "file:///etc/passwd", "ftp://x/a", "s3://x/a", "https:///a", "https://[", ""]
 )
 def test_addresses_that_are_not_https_are_refused(url: str) -> None:
     with pytest.raises(GranuleError, match="not https"):
