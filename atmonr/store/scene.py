@@ -106,7 +106,7 @@ class Scene:
         return xr.open_zarr(self.path, chunks=None)
 
     def has(self, name: str) -> bool:
-        """Whether the scene has a variable, for optional ones: q, u, time."""
+        """Whether the scene has a variable, for those of `OPTIONAL_QUANTITIES` that not every file gives."""
         return name in self.group
 
     def read(self, name: str, lines: slice = _ALL, pixels: slice = _ALL, views: slice = _ALL) -> NDArray[Any]:
