@@ -15,6 +15,7 @@ from atmonr.errors import GranuleError
 # NASA ocean-colour files mark missing values with -32767, sometimes without saying so; no quantity gets
 # there.
 _FILL_LIMIT = -32000.0
+_LARGEST = 1e30  # beyond are the netCDF library's own fill values
 
 
 class NetcdfFile:
@@ -129,14 +130,18 @@ class NetcdfFile:
                 " the file may be truncated: fetch it again"
             ) from error
         missing = _declared_missing(variable, raw)
-        if raw.dtype.kind == "f" or raw.dtype == np.int16:
+        if raw.dtype == np.int16:
             missing |= raw <= _FILL_LIMIT  # wider integers may hold such values before they are scaled
         values = raw.astype(dtype, copy=False)
         if unpack and self.is_packed(name):
+            if raw.dtype.kind == "f":
+                missing |= raw <= _FILL_LIMIT
             values = values * dtype(self._number(variable, name, "scale_factor", 1.0))
             values += dtype(self._number(variable, name, "add_offset", 0.0))
-        missing |= ~((values > _FILL_LIMIT) & (values < np.inf))  # NaN compares as False
-        np.putmask(values, missing, np.nan)
+        missing |= np.logical_not(values > _FILL_LIMIT)  # NaN compares as False
+        missing |= values > _LARGEST
+        if missing.any():
+            np.putmask(values, missing, np.nan)
         return values
 
     def _number(self, variable: netCDF4.Variable, name: str, attribute: str, default: float) -> float:
@@ -182,6 +187,8 @@ def _declared_missing(variable: netCDF4.Variable, raw: NDArray[Any]) -> NDArray[
     fills = [*stored("_FillValue"), *stored("missing_value")]
     if "_FillValue" not in variable.ncattrs() and raw.dtype.itemsize > 1:
         fills.append(raw.dtype.type(netCDF4.default_fillvals[raw.dtype.str[1:]]))
+    if raw.dtype.kind == "f":  # large images: these are found without another pass
+        fills = [fill for fill in fills if _FILL_LIMIT < fill <= _LARGEST]
     missing = np.zeros(raw.shape, dtype=bool)
     for fill in fills:
         missing |= raw == fill
