@@ -122,6 +122,10 @@ class NetcdfFile:
 
     def _values(self, name: str, index: Any, dtype: type[np.floating[Any]], unpack: bool) -> NDArray[Any]:
         variable = self._variable(name)
+        chunks = variable.chunking()
+        if chunks and chunks != "contiguous" and chunks[0] == 1:
+            # One image a chunk is decompressed once; by default 64 MiB of each variable would be kept.
+            variable.set_var_chunk_cache(size=1 << 20)
         try:
             raw = np.asarray(variable[index])
         except (OSError, RuntimeError, IndexError) as error:
@@ -138,8 +142,9 @@ class NetcdfFile:
                 missing |= raw <= _FILL_LIMIT
             values = values * dtype(self._number(variable, name, "scale_factor", 1.0))
             values += dtype(self._number(variable, name, "add_offset", 0.0))
-        missing |= np.logical_not(values > _FILL_LIMIT)  # NaN compares as False
-        missing |= values > _LARGEST
+        if values.size and not (values.min() > _FILL_LIMIT and values.max() <= _LARGEST):  # or NaN
+            missing |= np.logical_not(values > _FILL_LIMIT)
+            missing |= values > _LARGEST
         if missing.any():
             np.putmask(values, missing, np.nan)
         return values

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +18,7 @@ from atmonr.store.layout import GEOMETRY
 Singles = NDArray[np.float32]
 
 _SUN_SAMPLES = 140  # per view
+_TILE = 8  # pixels
 # The frame bends a ray's track on the ground by metres (200 m in the most slant and highest case allowed), so
 # that a ray may leave the box of its two ends.
 _PADDING_M = np.array([250.0, 250.0, 1.0])
@@ -30,8 +31,8 @@ _LARGEST_TURN = 0.45  # as far from the centre [radians] as estimates are that g
 class Extent:
     """The space that rays cross, and samples of the sun's place, gathered block by block.
 
-    Only the outermost rays count, so all pixels are placed roughly and fast, both ends of those near the rim
-    likewise, and what may then still be the outermost exactly.
+    Only the outermost rays count: of all pixels only tiles are looked at, of tiles near the rim both ends of
+    every ray are estimated, and what may then still be the outermost is placed exactly.
 
     Args:
         frame: a frame with the scene's centre; its box means nothing.
@@ -47,13 +48,14 @@ class Extent:
     def add(self, block: Mapping[str, NDArray[Any]], valid: NDArray[np.bool_]) -> None:
         """Take in the usable rays of a block of (V, L, P) arrays, in which unusable rays are NaN."""
         for view, usable in enumerate(valid):
-            places = np.flatnonzero(usable)
-            if not places.size:
+            some = _some_of(usable)
+            if not some.size:
                 continue
-            geometry = [block[name][view].ravel() for name in GEOMETRY]
-            self._stretch(geometry[:5], places)
-            some = places[:: max(1, places.size // _SUN_SAMPLES)]
-            lat, lon, _, _, _, sun_zenith, sun_azimuth = (values[some].astype(float) for values in geometry)
+            geometry = [block[name][view] for name in GEOMETRY]
+            self._stretch(geometry[:5])
+            lat, lon, _, _, _, sun_zenith, sun_azimuth = (
+                values.ravel()[some].astype(float) for values in geometry
+            )
             self._sun.append(np.stack([lat, lon, sun_zenith, sun_azimuth]))
 
     @property
@@ -71,39 +73,86 @@ class Extent:
         coefficients: list[list[float]] = sun_polynomial(frame, *np.concatenate(self._sun, axis=1)).tolist()
         return coefficients
 
-    def _stretch(self, geometry: list[Singles], usable: NDArray[np.int64]) -> None:
-        """Let the bounds hold the exact ends of a view's usable rays."""
-        outermost = self._may_be_outermost(geometry, usable)
-        lat, lon, altitude, zenith, azimuth = (values[outermost].astype(float) for values in geometry)
+    def _stretch(self, geometry: list[Singles]) -> None:
+        """Let the bounds hold the exact ends of a view's usable rays, given as (L, P) images."""
+        lowest = float(np.fmin.reduce(geometry[2], axis=None))
+        self._lower[2], self._upper[2] = min(self._lower[2], lowest), self._top_height_m
+        chosen = self._may_be_outermost(geometry, lowest)
+        if not chosen[0].size:
+            return
+        lat, lon, altitude, zenith, azimuth = (values.astype(float) for values in chosen)
         rays = trace(lat, lon, altitude, zenith, azimuth, self._top_height_m)
         for fraction in (0.0, 1.0):
-            ends = self._frame.from_ecef(rays.at(fraction))
-            self._lower = np.minimum(self._lower, [ends[:, axis].min() for axis in range(3)])
-            self._upper = np.maximum(self._upper, [ends[:, axis].max() for axis in range(3)])
+            ends = self._frame.from_ecef(rays.at(fraction))[:, :2]
+            self._lower[:2] = np.minimum(self._lower[:2], ends.min(axis=0))
+            self._upper[:2] = np.maximum(self._upper[:2], ends.max(axis=0))
 
-    def _may_be_outermost(self, geometry: list[Singles], usable: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Those rays that may be the lowest, or of which an end may be the farthest out in x or y."""
-        latitude, longitude, altitude, zenith, _ = geometry
-        lowest = np.fmin.reduce(altitude)
-        ground = [self._estimate.ground(latitude[part], longitude[part]) for part in _parts(latitude.size)]
-        x, y = np.concatenate(ground, axis=1)
-        if np.isinf(x).any():
-            return usable
+    def _may_be_outermost(self, geometry: list[Singles], lowest_m: float) -> list[Singles]:
+        """(N,) geometry of those rays that may end farther out in x or y than all others and the bounds."""
+        latitude, longitude, _, zenith, _ = geometry
         # The top of a ray is not farther from its foot than on a flat Earth, but for the stretch of the map.
-        slope = np.tan(np.radians(float(np.fmax.reduce(zenith))))
-        reach = 1.06 * (self._top_height_m - float(lowest)) * slope + _MARGIN_M
-        near = altitude == lowest
-        for values in (x, y):
-            near |= values <= np.fmin.reduce(values) + reach
-            near |= values >= np.fmax.reduce(values) - reach
-        some = np.flatnonzero(near)
-        chosen = [values[some] for values in geometry]
-        ends = np.concatenate([self._estimate(*(v[p] for v in chosen)) for p in _parts(some.size)], axis=2)
-        outermost = altitude[some] == lowest
-        for pair in (ends[:, 0], ends[:, 1]):
-            outermost |= (pair <= pair.min() + _MARGIN_M).any(axis=0)
-            outermost |= (pair >= pair.max() - _MARGIN_M).any(axis=0)
-        return some[outermost]
+        slope = np.tan(np.radians(float(np.fmax.reduce(zenith, axis=None))))
+        reach = 1.06 * (self._top_height_m - lowest_m) * slope + _MARGIN_M
+        tiles = self._tiles_near_rim(latitude, longitude, reach)
+        near = np.repeat(np.repeat(tiles, _TILE, axis=0), _TILE, axis=1)
+        near = near[: latitude.shape[0], : latitude.shape[1]] & np.isfinite(latitude)
+        chosen = [values[near] for values in geometry]
+        parts = [slice(start, start + _BLOCK) for start in range(0, chosen[0].size, _BLOCK)]
+        estimates = [self._estimate(*(values[part] for values in chosen)) for part in parts]
+        if not estimates or any(np.isinf(ends).any() for ends in estimates):
+            return chosen
+        ends = np.concatenate(estimates, axis=2)
+        outermost = np.zeros(chosen[0].size, dtype=bool)
+        for axis in (0, 1):
+            low = min(self._lower[axis], ends[:, axis].min())
+            high = max(self._upper[axis], ends[:, axis].max())
+            outermost |= (ends[:, axis] <= low + _MARGIN_M).any(axis=0)
+            outermost |= (ends[:, axis] >= high - _MARGIN_M).any(axis=0)
+        return [values[outermost] for values in chosen]
+
+    def _tiles_near_rim(self, latitude: Singles, longitude: Singles, reach_m: float) -> NDArray[np.bool_]:
+        """Which tiles of pixels hold any that may be so near to the rim.
+
+        All pixels of a tile lie around its middle, no farther than the spread of their latitudes and
+        longitudes allows; a tile on the dateline seems as wide as the Earth and is always near.
+        """
+        south, north = _of_tiles(np.fmin, latitude), _of_tiles(np.fmax, latitude)
+        west, east = _of_tiles(np.fmin, longitude), _of_tiles(np.fmax, longitude)
+        nearest = np.maximum(np.abs(south + north) / 2 - (north - south) / 2, 0.0)  # latitude to the equator
+        spread = (north - south) / 2 + np.cos(np.radians(nearest)) * (east - west) / 2
+        radius = 1.06 * SEMI_MAJOR_M * np.radians(spread) + _MARGIN_M
+        middle = (south + north) / np.float32(2.0), (west + east) / np.float32(2.0)
+        x, y = self._estimate.ground(middle[0].ravel(), middle[1].ravel())
+        if np.isinf(x).any():
+            return np.ones(radius.shape, dtype=bool)
+        near = np.zeros(radius.shape, dtype=bool)
+        for axis, values in enumerate((x.reshape(radius.shape), y.reshape(radius.shape))):
+            # Some pixel lies at least as far out as this; a tile without pixels is NaN and never near.
+            low = min(self._lower[axis], float(np.fmin.reduce(values + radius, axis=None)))
+            high = max(self._upper[axis], float(np.fmax.reduce(values - radius, axis=None)))
+            near |= values - radius - reach_m <= low
+            near |= values + radius + reach_m >= high
+        return near
+
+
+def _of_tiles(smaller: np.ufunc, image: Singles) -> Singles:
+    """The image reduced over square tiles, row by row and then column by column of the tiles."""
+    for _ in range(2):
+        tiles = image[::_TILE].copy()
+        for place in range(1, _TILE):
+            part = image[place::_TILE]
+            smaller(tiles[: len(part)], part, out=tiles[: len(part)])
+        image = tiles.T
+    return image
+
+
+def _some_of(usable: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Flat positions of some usable pixels; none if there are none."""
+    every = max(1, usable.size // _SUN_SAMPLES)
+    some = np.flatnonzero(usable.ravel()[::every]) * every
+    if not some.size:
+        some = np.flatnonzero(usable)[:_SUN_SAMPLES]
+    return some
 
 
 class Estimate:
@@ -189,8 +238,3 @@ class Estimate:
 def _sin_cos(degrees: Singles) -> tuple[Singles, Singles]:
     angle = degrees * np.float32(np.pi / 180.0)
     return np.sin(angle), np.cos(angle)
-
-
-def _parts(count: int) -> Iterator[slice]:
-    for start in range(0, count, _BLOCK):
-        yield slice(start, start + _BLOCK)

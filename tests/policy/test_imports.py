@@ -32,7 +32,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "rank_report": {"launchers", "seats", "world"},
     "render": set(),
     "stop": set(),
-    "sensors": set(),
+    "sensors": {"geo.datum"},  # what altitudes are measured from is said where they are read
     "fields": {"geo.frame", "geo.sun", "geo.tiles", "render", "config", "run", "checkpoint_file"},
     "store": {"sensors", "geo"},
     "feed": {"store", "geo"},
@@ -47,7 +47,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "seats": {"device", "meeting", "network"},
     "world": {"device", "launchers", "liveness", "meeting", "seats"},
 }
-FREE = {"cli", "__main__", "demo", "bench", "bench_ranks"}  # they put everything together
+FREE = {"cli", "__main__", "demo", "bench", "bench_ingest", "bench_ranks"}  # they put everything together
 EVERYBODY = {"errors", "atomic", "json_file", ""}  # "" is atmonr itself: its version
 LAUNCH_MAY_IMPORT: dict[str, set[str]] = {"config", "run", "errors", ""}
 

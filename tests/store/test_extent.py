@@ -9,6 +9,7 @@ from atmonr.geo.frame import Frame
 from atmonr.geo.rays import trace
 from atmonr.store.extent import _MARGIN_M, Estimate, Extent
 from atmonr.store.layout import GEOMETRY
+from tests.sensors.granules import make_fields
 
 CENTRES = [(0.0, 0.0), (45.0, 180.0), (-60.0, 90.0), (90.0, 10.0), (-89.0, -45.0)]
 
@@ -67,3 +68,21 @@ def test_the_box_is_that_of_all_rays(centre, reach_m):
     padding = [250.0, 250.0, 1.0]
     np.testing.assert_allclose(box.lower_m, ends.min(axis=0) - padding, atol=1e-6, rtol=0)
     np.testing.assert_allclose(box.upper_m, ends.max(axis=0) + padding, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("centre", CENTRES)
+@pytest.mark.parametrize("spacing_m", [3000.0, 20_000.0])
+def test_the_box_of_a_swath_is_found_from_tiles_near_its_rim(centre, spacing_m):
+    fields = make_fields(image=(70, 45), centre=centre, spacing_m=spacing_m)
+    block = {name: fields[name][::9].copy() for name in GEOMETRY}
+    usable = np.ones(block["latitude"].shape, dtype=bool)
+    usable[:, :3] = usable[:, :, 40:] = usable[2, 20:60, 30:] = False  # the rim is not that of the image
+    for values in block.values():
+        values[~usable] = np.nan
+    frame = Frame(*centre, (-1.0, -1.0, -1.0), (1.0, 1.0, 1.0))
+    extent = Extent(frame, 20_000.0)
+    extent.add(block, usable)
+    ends = exact_ends(frame, [block[name][usable] for name in GEOMETRY[:5]], 20_000.0).reshape(-1, 3)
+    box, padding = extent.boxed_frame(), np.array([250.0, 250.0, 1.0])
+    np.testing.assert_allclose(box.lower_m, ends.min(axis=0) - padding, atol=1e-5, rtol=0)
+    np.testing.assert_allclose(box.upper_m, ends.max(axis=0) + padding, atol=1e-5, rtol=0)

@@ -31,6 +31,7 @@ from tests.sensors.granules import (
     make_fields,
     write_granule,
 )
+from tests.sensors.granules_l1c import NAME_L1C, LayoutL1C, write_l1c
 
 FLOAT32 = Layout()
 CENTRES = [(18.0, -61.5), (60.0, 179.99), (0.0, 90.0), (90.0, 0.0), (-89.9, 10.0)]
@@ -82,6 +83,27 @@ def test_a_scene_of_several_blocks_is_the_whole_granule(tmp_path, monkeypatch):
     np.testing.assert_array_equal(scene.read("latitude"), fields["latitude"])
     np.testing.assert_array_equal(np.diff(scene.read("time")[0]) > 0, True)
     assert done == [(views, 90) for views in range(15, 91, 15)]
+
+
+def test_a_gridded_granule_keeps_its_times_counts_flags_and_deviations(tmp_path):
+    fields = make_fields()
+    fields["i"][7, 5, 5] = np.nan
+    with open_harp2(write_l1c(tmp_path / NAME_L1C, fields, LayoutL1C(packed=True))) as granule:
+        scene = open_scene(ingest(granule, tmp_path / "scene.zarr"))
+    mu = np.cos(np.radians(fields["solar_zenith_angle"].astype(float)))
+    factor = np.pi * 1.0146**2 / (mu * IRRADIANCES[:, None, None])
+    factor[7, 5, 5] = np.nan
+    for name, value in {"reflectance_stdev": 1.5, "q_stdev": 0.5, "u_stdev": 0.25}.items():
+        np.testing.assert_allclose(scene.read(name), value * factor, rtol=1e-5)
+    flags, counts = scene.read("quality"), scene.read("observations")
+    assert flags.dtype == np.uint8 and (flags[:, 0, 0] == 1).all() and (flags[:, -1] == 255).all()
+    assert flags[7, 5, 5] == 0 and counts[7, 5, 5] == 7  # of unusable rays too
+    attributes = dict(scene.group["quality"].attrs)
+    assert attributes["flag_masks"] == [1] and attributes["flag_meanings"] == "saturation"
+    assert scene.group["surface_altitude"].attrs["vertical_datum"].startswith("not stated")
+    assert scene.read("time").shape == (90, 12, 9)
+    np.testing.assert_allclose(scene.read("time")[10, 0], 1749140036.0 + 100.0 - 2.0 * 55.72, atol=1e-3)
+    assert scene.provenance["source_level"] == "L1C"
 
 
 def test_every_tenth_view_is_held_out(tmp_path):
