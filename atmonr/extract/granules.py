@@ -87,6 +87,7 @@ def _input(granule: Named) -> dict[str, Any]:
         "files": inputs_of(granule.parts),
         **source["identity"],
         "grid": granule.parts.grid.to_json(),
+        "training_code": source.get("training_code", {}),
         "config": source["config_toml"],
     }
 

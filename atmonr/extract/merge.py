@@ -166,6 +166,7 @@ def _attributes(parts: Parts) -> dict[str, Any]:
         "checkpoint": identity["checkpoint"],
         "checkpoint_sha256": identity["checkpoint_sha256"],
         "grid_sha256": parts.grid.digest,
+        "training_code": json.dumps(source.get("training_code", {})),
         "config": source["config_toml"],
         **viewing(scene),
     }

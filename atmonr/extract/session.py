@@ -30,6 +30,7 @@ from atmonr.world import World
 
 # Bounds the memory of a query: a hash grid holds about a kilobyte a point.
 _POINTS_AT_ONCE = 1 << 17
+_CODE = "atmonr", "git_commit", "container_image"
 
 
 class Extinction(Protocol):
@@ -151,6 +152,7 @@ def describe_source(run: Run, scene: str, info: dict[str, Any]) -> dict[str, Any
         # Where it lies is of no concern to a product.
         "scene": {key: value for key, value in info.items() if key != "path"},
         "config_toml": run.config.toml(),
+        "training_code": {key: run.provenance.get(key) for key in _CODE},
         "atmonr_version": __version__,
     }
 
