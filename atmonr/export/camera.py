@@ -102,8 +102,9 @@ def _distance_m(box: Box, elevation: float, aspect: float) -> float:
 def _over(box: Box, share: float, heading_deg: float) -> Camera:
     heading = math.radians(heading_deg)
     along = np.array([math.sin(heading), math.cos(heading), 0.0])
-    reach = float(np.abs(along) @ box.half_m)
     depth = 2.0 * float(box.half_m[2])
+    # A lone tower is seen from as far as a row of them.
+    reach = max(float(np.abs(along) @ box.half_m), 1.2 * depth)
     up = np.array([0.0, 0.0, float(box.half_m[2]) + 0.5 * depth + 0.15 * reach])
     # From well before the box to its middle, looking ahead and down.
     place = box.middle_m + along * reach * (-2.3 + 1.9 * share) + up

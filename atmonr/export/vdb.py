@@ -71,7 +71,8 @@ def write_vdb(
     python = find_python()
     told = _Told(2 * len(voxels.fields) * int(np.prod(voxels.shape)), progress or (lambda done, total: None))
     with atomic_file(out) as temporary:
-        _ask(out, python, "write", _head(voxels, temporary, half), _blocks(voxels, threshold_per_m, told))
+        head = _head(voxels, temporary, half, threshold_per_m)
+        _ask(out, python, "write", head, _blocks(voxels, threshold_per_m, told))
         _compare(out, python, voxels, temporary, half, _blocks(voxels, threshold_per_m, told))
     return out
 
@@ -122,13 +123,13 @@ def _blocks(voxels: Voxels, threshold_per_m: float | None, told: _Told) -> Block
             told.add(values.size)
 
 
-def _head(voxels: Voxels, path: Path, half: bool) -> dict[str, Any]:
+def _head(voxels: Voxels, path: Path, half: bool, threshold_per_m: float | None) -> dict[str, Any]:
     """What the file holds beside the values."""
     x, y, z = voxels.step_m
     product = {
         f"product_{name}": value for name, value in voxels.file.attrs.items() if isinstance(value, str)
     }
-    about = {
+    about: dict[str, str | float] = {
         "units": "m-1",
         "long_name": "volume extinction coefficient of cloud and aerosol particles",
         "axes": "metres: x east and y north of the frame's centre, z above the WGS-84 ellipsoid",
@@ -136,6 +137,8 @@ def _head(voxels: Voxels, path: Path, half: bool) -> dict[str, Any]:
         "product_sha256": sha256(voxels.file.path),
         **product,
     }
+    if threshold_per_m is not None:
+        about["threshold_per_m"] = threshold_per_m
     return {
         "file": str(path),
         "half": half,

@@ -247,7 +247,7 @@ def test_export_hands_over_how_a_video_is_to_be(monkeypatch: pytest.MonkeyPatch,
     assert args == (
         Path("e.nc"),
         tmp_path / "c.mp4",
-        library.Film("flyover", 640, 360, 30, 2.5, (40.0, -42.0), 3.0),
+        library.Film("flyover", 640, 360, 30, 2.5, (40.0, -42.0), 3.0, None),
     )
     assert kwargs["device"].type == "cpu"
 

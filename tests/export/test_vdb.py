@@ -119,6 +119,7 @@ def test_missing_cells_and_those_below_the_threshold_are_inactive(openvdb, produ
     told = read(openvdb, write_vdb(mosaic, tmp_path / "a.vdb"), [(5, 2, 10)])["extinction"]
     assert told["active"] == int((values > 0).sum()) and told["on"] == [False] and told["values"] == [0.0]
     told = read(openvdb, write_vdb(mosaic, tmp_path / "b.vdb", threshold_per_m=0.01))["extinction"]
+    assert told["metadata"]["threshold_per_m"] == 0.01
     assert 0 < told["active"] == int((values >= np.float32(0.01)).sum()) < int((values > 0).sum())
 
 

@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import xarray as xr
@@ -82,7 +83,8 @@ def test_stretched_heights_keep_the_optical_depth(product):
         assert scene.volume is not None
         depths.append(scene.volume.values[0].sum(dim=0).max() * scene.volume.step_m[2])
     assert float(depths[1]) == pytest.approx(float(depths[0]), rel=0.1)
-    assert box.lower_m[2] == pytest.approx(3 * 600.0, abs=301)
+    assert box.lower_m[2] == pytest.approx(3 * 650.0, abs=450)
+    assert video.prepare(voxels, Film(threshold_per_m=1.0), CPU)[0].volume is None
 
 
 def test_an_encoder_that_fails_is_quoted_and_leaves_nothing(quick, product, tmp_path, monkeypatch):
@@ -187,6 +189,17 @@ def test_cameras_are_above_the_cloud_and_see_it(path, heading):
         assert torch.allclose(rays.norm(dim=-1), torch.ones(18, 32))
         assert rays[0, 0, 2] > rays[-1, 0, 2]  # the first row is the top
         assert origin.tolist() == pytest.approx(camera.place_m.tolist(), rel=1e-6)
+
+
+def test_thin_haze_does_not_widen_the_picture():
+    cloud = np.zeros((10, 40, 50), np.float32)
+    cloud[3:6, 10:20, 30:45] = 0.02
+    first, step = np.array([0.0, 0.0, 50.0]), np.array([100.0, 100.0, 100.0])
+    bare, hazy = (video._framed(values, first, step) for values in (cloud, cloud + np.float32(1e-4)))
+    assert np.array_equal(bare.lower_m, hazy.lower_m) and np.array_equal(bare.upper_m, hazy.upper_m)
+    assert (bare.lower_m <= (2_950, 950, 300)).all() and (bare.upper_m >= (4_450, 1_950, 600)).all()
+    whole = video._framed(np.zeros_like(cloud), first, step)
+    assert (whole.upper_m - whole.lower_m).tolist() == [5_200.0, 4_200.0, 1_200.0]
 
 
 def test_a_turntable_shows_all_of_the_cloud_and_closes():
