@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import xarray as xr
-from matplotlib.colors import PowerNorm
 from numpy.typing import NDArray
 
 from atmonr.errors import SceneError
@@ -14,6 +13,7 @@ from atmonr.evaluate.drawing import figure
 from atmonr.evaluate.truth import cell_edges
 from atmonr.geo.ellipsoid import geodetic_to_ecef
 from atmonr.quicklook.ground import degrees
+from atmonr.quicklook.panels import ALTITUDE, CLOUD_COLOURS, EXTINCTION, UNKNOWN, amounts, plain
 
 FloatArray = NDArray[np.float64]
 
@@ -38,23 +38,21 @@ def draw_curtain(path: Path, picture: Path, wavelength_nm: float) -> None:
     across = np.broadcast_to(cell_edges(along_km), (height_km.shape[0] + 1, along_km.size + 1))
     edges = np.apply_along_axis(cell_edges, 0, height_km)
     edges = np.concatenate([edges[:, :1], (edges[:, 1:] + edges[:, :-1]) / 2, edges[:, -1:]], axis=1)
-    positive = extinction[np.isfinite(extinction) & (extinction > 0)]
-    high = float(np.quantile(positive, 0.999)) if positive.size else 1.0
     with figure(picture, (9.0, 4.2), 1, 1) as (drawn, axes):
         axis = axes[0, 0]
-        axis.set_facecolor("0.75")
+        axis.set_facecolor(UNKNOWN)
         mesh = axis.pcolormesh(
-            across, edges, extinction, norm=PowerNorm(0.5, 0.0, high), cmap="magma", rasterized=True
+            across, edges, extinction, norm=amounts(extinction), cmap=CLOUD_COLOURS, rasterized=True
         )
-        drawn.colorbar(mesh, ax=axis, label="extinction [m$^{-1}$]", extend="max", aspect=25)
+        drawn.colorbar(mesh, ax=axis, label=EXTINCTION, extend="max", aspect=25)
         ticks = np.unique(np.linspace(0, along_km.size - 1, _PLACES).round().astype(int))
         names = [
             f"{along_km[i]:.0f} km\n{degrees(latitude[i], 'N', 'S')}\n{degrees(longitude[i], 'E', 'W')}"
             for i in ticks
         ]
         axis.set_xticks(along_km[ticks], names)
-        axis.set(ylabel="km above the ellipsoid", xlabel="distance along the track")
-        axis.set_title(f"{path.name}: extinction under the track; grey: nothing known".replace("$", r"\$"))
+        axis.set(ylabel=ALTITUDE, xlabel="distance along the track")
+        axis.set_title(plain(f"{path.name}: extinction under the track; grey: nothing known"))
 
 
 def _read(path: Path, wavelength_nm: float) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
