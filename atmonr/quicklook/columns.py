@@ -15,6 +15,7 @@ from atmonr.evaluate.extract_file import ascending
 from atmonr.evaluate.session import FIXED_THRESHOLD_PER_M
 from atmonr.evaluate.truth import cell_edges
 from atmonr.evaluate.volume import cloud_top_m, optical_depth
+from atmonr.quicklook.dataset import one_band, opened
 from atmonr.quicklook.ground import Ground
 from atmonr.quicklook.panels import (
     amounts,
@@ -51,12 +52,9 @@ def draw_columns(path: Path, picture: Path, wavelength_nm: float) -> None:
     Raises:
         SceneError: If the file is not as expected, or no column has a place.
     """
-    with xr.open_dataset(path, engine="netcdf4") as dataset:
-        lacking = [v for v in ("altitude", "latitude", "longitude") if v not in dataset.variables]
-        if lacking:
-            raise SceneError(f"{path}: variable {lacking[0]} is missing; expected the output of atmonr merge")
+    with opened(path) as dataset:
         altitude = ascending(path, "altitude", dataset["altitude"].values)
-        extinction = _extinction(dataset, wavelength_nm)
+        extinction = one_band(dataset, wavelength_nm).transpose("altitude", ...)
         place = _place(path, dataset, extinction)
         sums = _sums(extinction, cell_edges(altitude))
         level = int(np.nan_to_num(sums.mean_per_m).argmax())
@@ -69,15 +67,6 @@ def draw_columns(path: Path, picture: Path, wavelength_nm: float) -> None:
         draw_level(axes[1, 0], ground, shown, float(altitude[level]), amounts(at_level))
         draw_profile(axes[1, 1], sums.mean_per_m, cell_edges(altitude))
         drawn.suptitle(plain(f"{path.name}; grey: nothing known, or no cloud top"), fontsize=10)
-
-
-def _extinction(dataset: xr.Dataset, wavelength_nm: float) -> xr.DataArray:
-    """Extinction on (altitude, row, column), not yet read."""
-    extinction = dataset["extinction"]
-    if "band" in extinction.dims:
-        band = int(np.argmin(np.abs(dataset["wavelength"].values - wavelength_nm)))
-        extinction = extinction.isel(band=band)
-    return extinction.transpose("altitude", ...)
 
 
 def _place(path: Path, dataset: xr.Dataset, extinction: xr.DataArray) -> tuple[FloatArray, FloatArray]:

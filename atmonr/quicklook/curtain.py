@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import xarray as xr
 from numpy.typing import NDArray
 
 from atmonr.errors import SceneError
 from atmonr.evaluate.drawing import figure
 from atmonr.evaluate.truth import cell_edges
 from atmonr.geo.ellipsoid import geodetic_to_ecef
+from atmonr.quicklook.dataset import one_band, opened
 from atmonr.quicklook.ground import degrees
 from atmonr.quicklook.panels import ALTITUDE, CLOUD_COLOURS, EXTINCTION, UNKNOWN, amounts, plain
 
@@ -57,27 +57,19 @@ def draw_curtain(path: Path, picture: Path, wavelength_nm: float) -> None:
 
 def _read(path: Path, wavelength_nm: float) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
     """Extinction and altitude (level, profile), heights upward; latitude and longitude of the profiles."""
-    with xr.open_dataset(path, engine="netcdf4") as dataset:
-        lacking = [
-            v for v in ("extinction", "altitude", "latitude", "longitude") if v not in dataset.variables
-        ]
-        if lacking:
-            raise SceneError(f"{path}: variable {lacking[0]} is missing; expected an extract on a curtain")
-        values = dataset["extinction"]
-        if "band" in values.dims:
-            band = int(np.argmin(np.abs(dataset["wavelength"].values - wavelength_nm)))
-            values = values.isel(band=band)
-        try:
-            extinction, altitude = (
-                v.transpose("level", "profile").values for v in (values, dataset["altitude"])
-            )
-        except ValueError as error:
-            raise SceneError(f"{path}: expected extinction and altitude on (level, profile)") from error
-        latitude, longitude = (dataset[name].values for name in ("latitude", "longitude"))
+    with opened(path) as dataset:
+        extinction, altitude = (
+            values.transpose("level", "profile").values.astype(np.float64)
+            for values in (one_band(dataset, wavelength_nm), dataset["altitude"])
+        )
+        latitude, longitude = (
+            np.broadcast_to(dataset[name].values.astype(np.float64), extinction.shape[1:])
+            for name in ("latitude", "longitude")
+        )
     placed = np.isfinite(latitude) & np.isfinite(longitude) & np.isfinite(altitude).any(axis=0)
     if placed.sum() < 2 or extinction.shape[0] < 2:
         raise SceneError(f"{path}: expected at least 2 levels and 2 profiles with a place and heights")
-    extinction, altitude = (np.asarray(v[:, placed], np.float64) for v in (extinction, altitude))
+    extinction, altitude = extinction[:, placed], altitude[:, placed]
     if np.nanmean(np.diff(altitude, axis=0)) < 0:
         extinction, altitude = extinction[::-1], altitude[::-1]
     return extinction, altitude, latitude[placed], longitude[placed]

@@ -172,6 +172,28 @@ def test_what_cannot_be_drawn_is_said(make, write_extract, tmp_path):
     assert not list(tmp_path.glob("*picture*"))
 
 
+@pytest.mark.parametrize(
+    ("kind", "spoil", "said"),
+    [
+        ("curtain", lambda d: d.drop_vars("latitude"), "variable latitude is missing"),
+        ("curtain", lambda d: d.assign(altitude=d["altitude"][0]), "not as atmonr merge writes it"),
+        ("curtain", lambda d: d.isel(profile=[20]), "at least 2 levels and 2 profiles"),
+        ("curtain", lambda d: d.assign(extinction=d["extinction"].expand_dims(band=2)), "'wavelength'"),
+        ("columns", lambda d: d.assign(latitude=d["latitude"] * np.nan), "no column has a place"),
+        ("columns", lambda d: d.assign(latitude=("other", [1.0])), "not as atmonr merge writes it"),
+        ("columns", lambda d: d.assign(altitude=-d["altitude"]), "ascending"),
+    ],
+)
+def test_a_damaged_product_is_refused(make, tmp_path, kind, spoil, said):
+    path = make(kind)
+    with xr.open_dataset(path) as opened:
+        spoilt = spoil(opened.load())
+    spoilt.to_netcdf(tmp_path / "spoilt.nc")
+    with pytest.raises(SceneError, match=said):
+        quicklook(tmp_path / "spoilt.nc", tmp_path / "picture.png")
+    assert not (tmp_path / "picture.png").exists()
+
+
 def test_a_granule_without_light_is_refused(tmp_path):
     fields = make_fields()
     fields["i"][:] = np.nan
