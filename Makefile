@@ -6,7 +6,7 @@ STAMP := .venv/.made
 # Tests and demo start several processes; each would otherwise take every core.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup test test-fast lint demo bench
+.PHONY: setup system test test-fast lint demo bench
 .DELETE_ON_ERROR:
 
 setup: $(STAMP)
@@ -19,7 +19,19 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[mpi,dev]'
 	touch $@
 
-test: lint
+# As root on Debian, the programs that tests run; elsewhere, tests that need an absent one are skipped and say so.
+system:
+	@missing=; for package in $$(cat tests/debian-packages.txt); do \
+		dpkg-query --show --showformat='$${Status}' $$package 2>/dev/null | grep -q 'ok installed' || \
+			missing="$$missing $$package"; done; \
+	if [ -z "$$missing" ]; then :; \
+	elif [ "$$(id -u)" = 0 ] && grep -qs '^ID=debian' /etc/os-release; then \
+		echo "apt-get install$$missing"; apt-get -qq update && \
+		DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=600 -o Dpkg::Use-Pty=0 \
+			install --no-install-recommends $$missing >/dev/null; \
+	else echo "not installed, so tests that need them are skipped:$$missing"; fi
+
+test: system lint
 	$(BIN)/pytest
 
 test-fast: setup

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -48,6 +49,27 @@ def mpi_python() -> Launch:
         return _run([str(mpiexec), "-n", str(ranks), sys.executable, *arguments], None)
 
     return launch
+
+
+@pytest.fixture(scope="session")
+def need() -> Callable[[str], str]:
+    """Find a program of the packages in debian-packages.txt: `need("ffprobe")`, or skip the test."""
+
+    def find(program: str) -> str:
+        found = shutil.which(program)
+        if found is None:
+            # There, `make test` has installed it.
+            if os.geteuid() == 0 and _is_debian():
+                pytest.fail(f"{program} is absent; make system")
+            pytest.skip(f"{program} is absent; on Debian: apt-get install one of tests/debian-packages.txt")
+        return found
+
+    return find
+
+
+def _is_debian() -> bool:
+    release = Path("/etc/os-release")
+    return release.is_file() and "ID=debian" in release.read_text().splitlines()
 
 
 def _run(command: Sequence[str], env: dict[str, str] | None) -> subprocess.CompletedProcess[str]:

@@ -23,7 +23,9 @@ def export(
     half: Annotated[bool, typer.Option("--half", help="OpenVDB: 16 bits a value instead of 32.")] = False,
     threshold_per_m: Annotated[
         float | None,
-        typer.Option("--threshold", min=0, help="OpenVDB: leave out cells below this extinction [1/m]."),
+        typer.Option(
+            "--threshold", min=0, help="OpenVDB, video: leave out cells below this extinction [1/m]."
+        ),
     ] = None,
     path: Annotated[
         Literal["turntable", "flyover"], typer.Option(help="Video: around the scene, or along the track.")
@@ -57,7 +59,7 @@ def export(
         from atmonr.export.video import Film, parse_size
 
         width, height = parse_size(size)
-        film = Film(path, width, height, fps, seconds, sun, exaggerate)
+        film = Film(path, width, height, fps, seconds, sun, exaggerate, threshold_per_m)
     if vdb is not None:
         from atmonr.export.vdb import write_vdb
 

@@ -82,20 +82,21 @@ def _around(box: Box, share: float, aspect: float, heading_deg: float) -> Camera
     """Begin behind, where the sensor comes from."""
     azimuth = math.radians(heading_deg + 180.0 + 360.0 * share)
     elevation = math.radians(_TURNTABLE_ELEVATION_DEG)
+    level = math.cos(elevation)
+    direction = np.array([math.sin(azimuth) * level, math.cos(azimuth) * level, math.sin(elevation)])
+    return Camera(box.middle_m + _distance_m(box, elevation, aspect) * direction, box.middle_m)
+
+
+def _distance_m(box: Box, elevation: float, aspect: float) -> float:
+    """From how far all of the upright cylinder around a box is in the picture."""
     half = math.tan(math.radians(FIELD_OF_VIEW_DEG) / 2.0)
     wide, high = half * max(aspect, 1.0), half * max(1.0 / aspect, 1.0)
+    turn, z = np.meshgrid(np.radians(np.arange(360.0)), np.array([-1.0, 1.0]) * box.half_m[2])
     radius = float(np.hypot(*box.half_m[:2]))
-    rise = float(box.half_m[2]) + radius * math.sin(elevation)
-    # All of it is in the picture, seen from any side.
-    distance = 0.5 * radius + max(radius / wide, rise / high)
-    direction = np.array(
-        [
-            math.sin(azimuth) * math.cos(elevation),
-            math.cos(azimuth) * math.cos(elevation),
-            math.sin(elevation),
-        ]
-    )
-    return Camera(box.middle_m + distance * direction, box.middle_m)
+    nearer, aside = radius * np.cos(turn), radius * np.sin(turn)
+    above = z * math.cos(elevation) - nearer * math.sin(elevation)
+    closer = nearer * math.cos(elevation) + z * math.sin(elevation)
+    return float((closer + np.maximum(np.abs(aside) / wide, np.abs(above) / high)).max())
 
 
 def _over(box: Box, share: float, heading_deg: float) -> Camera:
@@ -104,6 +105,6 @@ def _over(box: Box, share: float, heading_deg: float) -> Camera:
     reach = float(np.abs(along) @ box.half_m)
     depth = 2.0 * float(box.half_m[2])
     up = np.array([0.0, 0.0, float(box.half_m[2]) + 0.5 * depth + 0.15 * reach])
-    # From well before the box until its middle lies behind, looking ahead and down.
-    place = box.middle_m + along * reach * (-2.2 + 2.4 * share) + up
+    # From well before the box to its middle, looking ahead and down.
+    place = box.middle_m + along * reach * (-2.3 + 1.9 * share) + up
     return Camera(place, place + along * 1.6 * reach - 1.1 * up)

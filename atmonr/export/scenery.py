@@ -12,11 +12,13 @@ from atmonr.export.lighting import LitScene, phase_function
 from atmonr.export.march import march
 
 # Colours, linear sRGB, per unit of solar irradiance on a plane facing the sun.
-SUN = (1.0, 0.955, 0.89)
+SUN = (1.0, 0.97, 0.92)
 ZENITH = (0.012, 0.030, 0.075)  # radiance of a clear sky overhead [1/sr]
-HORIZON = (0.075, 0.095, 0.125)
-SEA = (0.012, 0.030, 0.055)  # albedo of water seen from above
+HORIZON = (0.070, 0.100, 0.140)
+SEA = (0.006, 0.030, 0.070)  # albedo of water seen from above
 WATER_REFLECTS = 0.02  # seen from straight above
+_EXPOSURE = 0.95
+_DIM = 0.35  # a lower sun leaves the picture darker
 _RAYS_AT_ONCE = 1 << 18
 
 
@@ -44,7 +46,8 @@ def _radiance(scene: LitScene, origin_m: Tensor, directions: Tensor, haze_m: flo
         return behind
     phase = phase_function(directions @ directions.new_tensor(scene.sun))
     seen = march(scene.volume, origin_m[None], directions, phase)
-    sun, sky = directions.new_tensor(SUN), directions.new_tensor([ZENITH, HORIZON]).mean(dim=0)
+    # The sky is half of all directions, and its mean colour is between that overhead and that at the horizon.
+    sun, sky = directions.new_tensor(SUN), 0.5 * directions.new_tensor([ZENITH, HORIZON]).mean(dim=0)
     return seen.sunlight[:, None] * sun + seen.skylight[:, None] * sky + seen.transmittance[:, None] * behind
 
 
@@ -58,9 +61,7 @@ def background(scene: LitScene, origin_m: Tensor, directions: Tensor, haze_m: fl
     lit = (1.0 - _shade(scene, place)) * scene.sun[2] / math.pi
     water = lit[:, None] * directions.new_tensor(SEA) * directions.new_tensor(SUN)
     mirror = WATER_REFLECTS + (1.0 - WATER_REFLECTS) * (1.0 - down) ** 5
-    water = (
-        water + mirror[:, None] * 0.5 * directions.new_tensor(HORIZON) + directions.new_tensor(ZENITH) * 0.1
-    )
+    water = water + mirror[:, None] * directions.new_tensor(HORIZON)
     clear = torch.exp(-distance / haze_m)[:, None]
     sea = clear * water + (1.0 - clear) * directions.new_tensor(HORIZON)
     return torch.where(directions[:, 2:] < 0.0, sea, sky)
@@ -83,10 +84,8 @@ def _shade(scene: LitScene, place_m: Tensor) -> Tensor:
 
 def develop(radiance: Tensor, sun_up: float) -> Tensor:
     """Expose so that a white sheet on the ground in full sun is nearly white, and encode as 8-bit sRGB."""
-    white = max(sun_up, 0.2) / math.pi
-    light = radiance.clamp_min(0.0) / white
-    # Filmic: straight in the shadows, rolling off to 1 (Hable 2010's shoulder, in its simplest form).
-    film = light * (1.0 + light / 4.0) / (1.0 + light)
-    film = film.clamp(0.0, 1.0)
+    light = _EXPOSURE * radiance.clamp_min(0.0) * math.pi / max(sun_up, _DIM)
+    # The film curve of ACES in Narkowicz's fit (2015): deep shadows, and highlights that roll off to white.
+    film = (light * (2.51 * light + 0.03) / (light * (2.43 * light + 0.59) + 0.14)).clamp(0.0, 1.0)
     encoded = torch.where(film <= 0.0031308, 12.92 * film, 1.055 * film.clamp_min(1e-6) ** (1 / 2.4) - 0.055)
     return (encoded * 255.0 + 0.5).to(torch.uint8)

@@ -11,10 +11,9 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 from atmonr import __version__
 from atmonr.atomic import atomic_file, sha256
 from atmonr.errors import StoreError, UsageError
+from atmonr.export.child import child
 from atmonr.export.voxels import Voxels, open_voxels
 
 INSTALL = (
@@ -71,7 +71,8 @@ def write_vdb(
     python = find_python()
     told = _Told(2 * len(voxels.fields) * int(np.prod(voxels.shape)), progress or (lambda done, total: None))
     with atomic_file(out) as temporary:
-        _ask(out, python, "write", _head(voxels, temporary, half), _blocks(voxels, threshold_per_m, told))
+        head = _head(voxels, temporary, half, threshold_per_m)
+        _ask(out, python, "write", head, _blocks(voxels, threshold_per_m, told))
         _compare(out, python, voxels, temporary, half, _blocks(voxels, threshold_per_m, told))
     return out
 
@@ -122,13 +123,13 @@ def _blocks(voxels: Voxels, threshold_per_m: float | None, told: _Told) -> Block
             told.add(values.size)
 
 
-def _head(voxels: Voxels, path: Path, half: bool) -> dict[str, Any]:
+def _head(voxels: Voxels, path: Path, half: bool, threshold_per_m: float | None) -> dict[str, Any]:
     """What the file holds beside the values."""
     x, y, z = voxels.step_m
     product = {
         f"product_{name}": value for name, value in voxels.file.attrs.items() if isinstance(value, str)
     }
-    about = {
+    about: dict[str, str | float] = {
         "units": "m-1",
         "long_name": "volume extinction coefficient of cloud and aerosol particles",
         "axes": "metres: x east and y north of the frame's centre, z above the WGS-84 ellipsoid",
@@ -136,6 +137,8 @@ def _head(voxels: Voxels, path: Path, half: bool) -> dict[str, Any]:
         "product_sha256": sha256(voxels.file.path),
         **product,
     }
+    if threshold_per_m is not None:
+        about["threshold_per_m"] = threshold_per_m
     return {
         "file": str(path),
         "half": half,
@@ -173,36 +176,14 @@ def _compare(out: Path, python: list[str], voxels: Voxels, path: Path, half: boo
 
 def _ask(out: Path, python: Sequence[str], task: str, head: dict[str, Any], blocks: Blocks) -> dict[str, Any]:
     """Have the other process do something and return its answer."""
-    with tempfile.TemporaryFile() as errors:
-        process = subprocess.Popen(
-            [*python, str(_PIPE), task], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors
-        )
-        try:
-            _tell(process.stdin, head, blocks)
-            answer, _ = process.communicate()
-        finally:
-            process.kill()
-            process.wait()
-        if process.returncode:
-            errors.seek(0)
-            said = errors.read().decode(errors="replace").strip().splitlines()
-            why = said[-1] if said else f"ended with {process.returncode}"
-            raise StoreError(f"{out}: cannot {task}: the OpenVDB module says: {why}")
-    return dict(json.loads(answer))
-
-
-def _tell(stream: IO[bytes] | None, head: dict[str, Any], blocks: Blocks) -> None:
-    if stream is None:
-        raise ValueError("the process has no standard input")
-    try:
-        stream.write(_line(head))
+    failure = f"{out}: cannot {task}: the OpenVDB module says"
+    with child([*python, str(_PIPE), task], failure) as process:
+        process.feed(_line(head))
         for number, ijk, values in blocks:
-            stream.write(_line({"grid": number, "ijk": ijk, "shape": values.shape}))
-            stream.write(values.astype("<f4", copy=False).tobytes())
-        stream.write(_line({"end": True}))
-        stream.flush()
-    except BrokenPipeError:
-        pass  # it has ended; its exit code and last words say why
+            process.feed(_line({"grid": number, "ijk": ijk, "shape": values.shape}))
+            process.feed(values.astype("<f4", copy=False).tobytes())
+        process.feed(_line({"end": True}))
+        return dict(json.loads(process.finish()))
 
 
 def _line(content: dict[str, Any]) -> bytes:

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import math
-import subprocess
-import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from atmonr.atomic import atomic_file
-from atmonr.errors import StoreError, UsageError
+from atmonr.errors import UsageError
 from atmonr.export import camera
+from atmonr.export.child import child
 from atmonr.export.lighting import LitScene, light_up
 from atmonr.export.scenery import picture
 from atmonr.export.voxels import Voxels, coarse, open_voxels
@@ -29,8 +27,9 @@ _MOST_CELLS = 20_000_000
 _LOWEST_SUN_DEG = 85.0
 _LARGEST_SIDE, _SMALLEST_SIDE = 8192, 16
 # The sea fades into the horizon over so many times the width of the scene.
-_HAZE_WIDTHS = 6.0
-_STDERR_LINES = 3
+_HAZE_WIDTHS = 12.0
+# Of squared extinction, at either end of each axis, what may lie outside the picture.
+_LEFT_OUT = 0.002
 
 
 @dataclass(frozen=True)
@@ -45,6 +44,7 @@ class Film:
         seconds: Duration; that of the nearest number of frames.
         sun_deg: Zenith angle and azimuth of the sun; the product's own by default.
         exaggerate: Heights are stretched by this factor, optical depths kept.
+        threshold_per_m: Cells of a smaller extinction are left out.
 
     Raises:
         UsageError: For a value out of range.
@@ -57,6 +57,7 @@ class Film:
     seconds: float = 8.0
     sun_deg: tuple[float, float] | None = None
     exaggerate: float = 1.0
+    threshold_per_m: float | None = None
 
     def __post_init__(self) -> None:
         if self.path not in ("turntable", "flyover"):
@@ -124,28 +125,40 @@ def write_video(
     voxels = open_voxels(extract)
     ffmpeg = _ffmpeg()
     scene, box = prepare(voxels, film, device)
-    with atomic_file(out) as temporary, _encoder(ffmpeg, temporary, out, film, voxels) as write:
-        for done, frame in enumerate(render(scene, box, film, heading_deg(voxels), device)):
-            write(frame)
-            if progress is not None:
-                progress(done + 1, film.frames)
+    with atomic_file(out) as temporary:
+        command = _command(ffmpeg, temporary, film, voxels)
+        with child(command, f"{out}: the encoder failed") as encoder:
+            for done, frame in enumerate(render(scene, box, film, heading_deg(voxels), device)):
+                encoder.feed(frame)
+                if progress is not None:
+                    progress(done + 1, film.frames)
+            encoder.finish()
     return out
 
 
 def prepare(voxels: Voxels, film: Film, device: torch.device) -> tuple[LitScene, camera.Box]:
-    """Read a product and solve for its light."""
+    """Read a product, solve for its light, and find what to look at."""
     values, first, step = coarse(voxels, _WAVELENGTH_NM, _MOST_CELLS)
+    if film.threshold_per_m is not None:
+        values[values < film.threshold_per_m] = 0.0
     ground = first[2] - step[2] / 2.0
     stretched = film.exaggerate
     first = first[0], first[1], ground + (first[2] - ground) * stretched
     step = step[0], step[1], step[2] * stretched
     extinction = torch.from_numpy(values).to(device) / stretched
     scene = light_up(extinction, first, step, ground, sun_vector(voxels, film.sun_deg))
-    shape = values.shape[::-1]
-    corner, size = np.array(first), np.array(step)
-    filled = torch.nonzero(extinction).flip(1).cpu().numpy()
-    low, high = (filled.min(0), filled.max(0)) if len(filled) else (np.zeros(3), np.array(shape) - 1.0)
-    return scene, camera.Box(corner + (low - 0.5) * size, corner + (high + 0.5) * size)
+    return scene, _framed(values, np.array(first), np.array(step))
+
+
+def _framed(extinction: NDArray[np.float32], first_m: camera.Vector, step_m: camera.Vector) -> camera.Box:
+    """Return the box of all but the outermost cloud; thin haze around it counts for little."""
+    squared = np.square(extinction, dtype=np.float64)
+    low, high = np.zeros(3), np.array(extinction.shape[::-1]) - 1.0
+    if squared.any():
+        for axis, others in enumerate(((0, 1), (0, 2), (1, 2))):
+            share = np.cumsum(squared.sum(axis=others))
+            low[axis], high[axis] = np.searchsorted(share / share[-1], (_LEFT_OUT, 1.0 - _LEFT_OUT))
+    return camera.Box(first_m + (low - 1.5) * step_m, first_m + (high + 1.5) * step_m)
 
 
 def render(
@@ -222,39 +235,3 @@ def _command(ffmpeg: str, path: Path, film: Film, voxels: Voxels) -> list[str]:
     fixed = ["-hide_banner", "-loglevel", "error", "-y"]
     matrix = ["-vf", "scale=out_color_matrix=bt709:out_range=tv"]
     return [ffmpeg, *fixed, *raw, "-i", "-", "-an", *matrix, *x264, *colours, *told, f"file:{path}"]
-
-
-@contextmanager
-def _encoder(
-    ffmpeg: str, path: Path, out: Path, film: Film, voxels: Voxels
-) -> Iterator[Callable[[bytes], Any]]:
-    """Yield a function that takes frames; the file is whole when the block ends well."""
-    with tempfile.TemporaryFile() as errors:
-        process = subprocess.Popen(
-            _command(ffmpeg, path, film, voxels),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=errors,
-            start_new_session=True,  # Ctrl-C is for this process, which then ends that one
-        )
-        try:
-            if process.stdin is None:
-                raise ValueError("ffmpeg has no standard input")
-            try:
-                yield process.stdin.write
-                process.stdin.close()
-                failed = process.wait() != 0
-            except BrokenPipeError:
-                failed = True
-            if failed:
-                process.wait()
-                errors.seek(0)
-                said = errors.read().decode(errors="replace").strip().splitlines()[-_STDERR_LINES:]
-                why = " / ".join(said) or f"it ended with {process.returncode}"
-                raise StoreError(f"{out}: the encoder failed: {why}")
-        finally:
-            process.kill()
-            process.wait()
-            with suppress(BrokenPipeError):
-                if process.stdin is not None:
-                    process.stdin.close()

@@ -205,3 +205,47 @@ def test_defaults_are_those_of_the_library(command: Any, function: Any) -> None:
     for name, parameter in inspect.signature(function).parameters.items():
         if name in typed and parameter.default is not inspect.Parameter.empty and name != "pixel_m":
             assert typed[name].default == parameter.default, name
+
+
+def test_export_hands_over_what_each_format_needs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    made = replace(monkeypatch, "atmonr.export.vdb", "write_vdb")
+    shown = replace(monkeypatch, "atmonr.export.html", "write_html")
+    vdb, page = tmp_path / "c.vdb", tmp_path / "c.html"
+    result = call(
+        "export", "e.nc", "--vdb", vdb, "--half", "--threshold", 1e-4, "--html", page, "--score", "s.json"
+    )
+    ((args, kwargs),) = made.calls
+    assert args == (Path("e.nc"), vdb)
+    assert kwargs["half"] is True and kwargs["threshold_per_m"] == 1e-4
+    assert shown.calls == [((Path("e.nc"), page, Path("s.json")), {})]
+    assert result.stdout.split() == [str(vdb), str(page)]
+
+
+def test_export_hands_over_how_a_video_is_to_be(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import atmonr.export.video as library
+
+    recorder = Recorder()
+    monkeypatch.setattr(library, "write_video", recorder)
+    options = ("--size", "640x360", "--fps", 30, "--seconds", 2.5, "--path", "flyover", "--sun", 40, -42)
+    call("export", "e.nc", "--video", tmp_path / "c.mp4", *options, "--exaggerate", 3, "--device", "cpu")
+    ((args, kwargs),) = recorder.calls
+    assert args == (
+        Path("e.nc"),
+        tmp_path / "c.mp4",
+        library.Film("flyover", 640, 360, 30, 2.5, (40.0, -42.0), 3.0, None),
+    )
+    assert kwargs["device"].type == "cpu"
+
+
+def test_export_of_nothing_or_over_something_is_refused_before_any_work(tmp_path: Path) -> None:
+    nothing = call("export", "e.nc")
+    assert nothing.exit_code == 2 and "give --vdb, --video, --html" in nothing.stderr
+    there = tmp_path / "c.mp4"
+    there.write_text("precious")
+    over = call("export", "e.nc", "--vdb", tmp_path / "c.vdb", "--video", there)
+    assert over.exit_code == 2 and "c.mp4: exists already" in over.stderr
+    odd = call(
+        "export", "e.nc", "--vdb", tmp_path / "c.vdb", "--video", tmp_path / "d.mp4", "--size", "641x360"
+    )
+    assert odd.exit_code == 2 and "expected even numbers" in odd.stderr
+    assert there.read_text() == "precious" and list(tmp_path.iterdir()) == [there]

@@ -195,6 +195,12 @@ def test_the_outline_goes_around_the_nadir_views_pixels_and_no_farther(tmp_path,
     x0, y0, x1, y1 = scene.footprint_m
     assert corners.min(0) == pytest.approx([x0, y0], abs=0.1)
     assert corners.max(0) == pytest.approx([x1, y1], abs=0.1)
+    # From the middle of the first line to that of the last.
+    start, end = np.reshape(scene.group.attrs["track_m"], (2, 2))
+    assert np.linalg.norm(end - start) == pytest.approx(33_000.0, rel=1e-2)
+    assert (start + end) / 2 == pytest.approx([(x0 + x1) / 2, (y0 + y1) / 2], abs=600.0)
+    if abs(centre[0]) < 80.0:
+        assert end[1] - start[1] == pytest.approx(33_000.0, rel=2e-2)  # northward
 
 
 @pytest.mark.parametrize("centre", CENTRES)

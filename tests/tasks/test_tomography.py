@@ -250,6 +250,7 @@ def test_a_description_is_json_that_gives_back_the_setting(scene: Scene) -> None
     assert info["name"] == "scene" and info["scene_id"] == scene.scene_id
     assert len(info["footprint_m"]) == 4
     assert len(info["outline_m"]) >= 4
+    assert len(info["track_m"]) == 4
 
 
 def test_a_batch_larger_than_the_scene_is_refused(scene: Scene) -> None:
