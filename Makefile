@@ -32,10 +32,10 @@ system:
 	else echo "not installed, so tests that need them are skipped:$$missing"; fi
 
 test: system lint
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist worksteal
 
 test-fast: setup
-	$(BIN)/pytest -m 'not slow'
+	$(BIN)/pytest -n 2 --dist worksteal -m 'not slow'
 
 lint: setup
 	$(BIN)/ruff check .

@@ -16,6 +16,7 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 # Tests are no package that could be imported.
 sys.path.insert(0, str(CHECKOUT / "tests"))
 
+from alone import pytest_runtest_protocol  # noqa: E402, F401
 from faults import faults, pytest_terminal_summary  # noqa: E402, F401
 
 Launch = Callable[..., subprocess.CompletedProcess[str]]

@@ -11,6 +11,7 @@ Launch = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_every_habit_is_timed_and_the_ratio_is_of_the_last_to_the_first(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -25,6 +26,7 @@ def test_every_habit_is_timed_and_the_ratio_is_of_the_last_to_the_first(
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_ranks_are_timed_in_every_way_and_give_what_each_way_needs(mpi_python: Launch) -> None:
     done = mpi_python(2, "-m", "atmonr", "bench")
     assert done.returncode == 0, done.stderr

@@ -37,6 +37,7 @@ def test_an_existing_folder_is_not_touched(tmp_path: Path):
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_the_demo_recovers_its_cloud_on_two_ranks(tmp_path: Path):
     out = tmp_path / "demo"
     command = [sys.executable, "-m", "atmonr", "demo", "-o", str(out)]

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 import pytest
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 Launch = Callable[..., subprocess.CompletedProcess[str]]
 

@@ -64,6 +64,7 @@ def test_one_process_is_examined_too() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_every_rank_has_its_row_and_the_sum_is_right(mpi_python: Launch) -> None:
     done = mpi_python(3, "-m", "atmonr", "doctor", "--mpi")
     assert done.returncode == 0, done.stderr
@@ -74,6 +75,7 @@ def test_every_rank_has_its_row_and_the_sum_is_right(mpi_python: Launch) -> None
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_the_table_is_shown_and_what_would_fail_is_refused(mpi_python: Launch) -> None:
     done = mpi_python(2, "-c", PRETEND)
     assert done.returncode == 78, done.stderr

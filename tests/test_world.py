@@ -159,6 +159,7 @@ def test_three_mpi_ranks_exchange_parts_and_share_counters(mpi_python: Launch) -
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are listed by Linux only")
 @pytest.mark.parametrize("end", ["finished", "failing"])
 def test_no_thread_of_a_group_outlives_the_world(mpi_python: Launch, end: str) -> None:
@@ -175,6 +176,7 @@ def test_a_failing_rank_ends_the_whole_job_with_its_code(mpi_python: Launch, ran
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_two_torchrun_ranks_talk() -> None:
     command = [
         sys.executable,
@@ -192,6 +194,7 @@ def test_two_torchrun_ranks_talk() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_two_slurm_tasks_without_mpi_meet_where_another_job_holds_the_first_port() -> None:
     slurm = {
         "SLURM_STEP_ID": "0",

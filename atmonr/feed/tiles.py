@@ -92,16 +92,32 @@ def load_tiles(
     """
     kept: dict[int, list[_Piece]] = {tile: [] for tile in tiles}
     total = 0
-    footprint = FootprintFit(scene.frame, len(scene.view_band))
+    footprint, numbering = FootprintFit(scene.frame, len(scene.view_band)), _Numbering(len(scene.view_band))
     for block in ray_blocks(scene, views):
         footprint.add(views, block.foot)
-        cuts, runs = tiling.runs(block.path)
+        cuts, runs = tiling.runs(block.path, tiling.shifts(numbering.of_block(block.view)))
         for tile, pieces in kept.items():
             chosen = np.flatnonzero((runs == tile).any(1))
             pieces.append(_Piece(block.some(chosen), total + chosen, cuts[chosen], runs[chosen]))
         total += len(block.length_m)
     size = footprint.solve()
     return total, {tile: _joined(scene, tile, pieces, size, device) for tile, pieces in kept.items()}
+
+
+class _Numbering:
+    """Numbers for rays that do not depend on which other views are loaded."""
+
+    _VIEW = 1_000_003  # so that rays of different views to one pixel are no neighbours
+
+    def __init__(self, views: int) -> None:
+        self._before = np.zeros(views, np.int64)
+
+    def of_block(self, view: NDArray[np.uint8]) -> NDArray[np.int64]:
+        """Of the next rays, which are ordered by view: their places among those of their view, moved on."""
+        counts = np.bincount(view, minlength=len(self._before))
+        place = np.arange(len(view)) + (self._before - np.cumsum(counts) + counts)[view]
+        self._before += counts
+        return place + self._VIEW * view.astype(np.int64)
 
 
 @dataclass(frozen=True)

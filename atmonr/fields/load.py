@@ -29,7 +29,7 @@ def load_field(run: Run, scene: str, device: torch.device) -> AtmosphereField | 
     setting = Setting.from_json(info)
     if config.world.tiles == 1:
         return _loaded(build_field(config, setting), run.checkpoint(scene, step), device)
-    tiling = tiling_of(setting.frame, info["footprint_m"], config.world.tiles)
+    tiling = tiling_of(setting, info["footprint_m"], config.world.tiles)
 
     def load(tile: int) -> AtmosphereField:
         path = run.checkpoint(scene, step, tile_name(tile))

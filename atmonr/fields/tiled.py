@@ -15,18 +15,20 @@ from atmonr.fields.setting import Setting
 from atmonr.geo.frame import Frame
 from atmonr.geo.tiles import Tiling
 
+# Half as wide as the blend of two tiles: beyond the size of what one pixel sees, far below that of a tile.
+_RIM_PIXELS = 2.0
 _MARGIN_PIXELS = 2.0
 _KEPT = 4  # tiles in memory while a volume is extracted: more than meet at a corner are seldom of use
 
 
-def tiling_of(frame: Frame, footprint_m: Sequence[float], tiles: int) -> Tiling:
+def tiling_of(setting: Setting, footprint_m: Sequence[float], tiles: int) -> Tiling:
     """How a scene is cut; a function of the scene and the number of tiles alone."""
-    return Tiling.of(frame, footprint_m, tiles)
+    return Tiling.of(setting.frame, footprint_m, tiles, _RIM_PIXELS * setting.pixel_m)
 
 
 def box_of(setting: Setting, tiling: Tiling, tile: int) -> Frame:
-    """The box of a tile's field: wider than the tile, because a ray in it samples its pixel's width."""
-    return tiling.box(tile, _MARGIN_PIXELS * setting.pixel_m)
+    """The box of a tile's field: wider than the tile and its rim, because a ray samples its pixel's width."""
+    return tiling.box(tile, tiling.rim_m + _MARGIN_PIXELS * setting.pixel_m)
 
 
 def tile_name(tile: int) -> str:
@@ -67,14 +69,23 @@ class TiledField:
 
     def extinction(self, points_N3: Tensor) -> Tensor:
         """(N, C) true cloud extinction [m^-1] at frame coordinates [m]."""
-        at = self._tiling.tile_at(points_N3[:, 0], points_N3[:, 1])
+        x, y = points_N3[:, 0], points_N3[:, 1]
         values: Tensor | None = None
-        for tile in at.unique().tolist():
-            index = (at == tile).nonzero()[:, 0]
-            found = self._field(tile).extinction(points_N3[index])
-            values = found.new_empty(len(points_N3), found.shape[1]) if values is None else values
-            values[index] = found
+        for tile in self._tiles_near(x, y):
+            share = self._tiling.share(tile, x, y)
+            index = share.nonzero()[:, 0]
+            found = self._field(tile).extinction(points_N3[index]) * share[index, None]
+            values = found.new_zeros(len(points_N3), found.shape[1]) if values is None else values
+            values.index_add_(0, index, found)
         return values if values is not None else points_N3.new_empty(0, 1)
+
+    def _tiles_near(self, x_N: Tensor, y_N: Tensor) -> list[int]:
+        rim = self._tiling.rim_m
+        corners = [
+            self._tiling.tile_at(x_N + dx, y_N + dy).unique() for dx in (-rim, rim) for dy in (-rim, rim)
+        ]
+        tiles: list[int] = torch.cat(corners).unique().tolist()
+        return tiles
 
     def _field(self, tile: int) -> AtmosphereField:
         if tile not in self._fields:

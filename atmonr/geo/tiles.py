@@ -13,27 +13,35 @@ from atmonr.geo.ellipsoid import Floats
 from atmonr.geo.frame import Frame
 
 _BLOCK = 32768  # rays cut together: bounds the memory of many cuts
+# Multiples of these fill a square evenly, however many there are: 1/p and 1/p^2 for p^3 = p + 1.
+_R2 = np.array([0.7548776662466927, 0.5698402909980532])
 
 
 @dataclass(frozen=True)
 class Tiling:
     """Columns times rows of tiles in a frame's box, all from its bottom to its top.
 
-    Tiles are numbered along x first. Neighbours share a border and nothing else; whatever is at or beyond the
-    outermost cuts belongs to the outermost tiles, out to the border of the box.
+    Tiles are numbered along x first. Whatever is at or beyond the outermost cuts belongs to the outermost
+    tiles, out to the border of the box.
+
+    No ray sees two tiles at one place, but the borders of rays differ: each is moved by up to `rim_m`, evenly
+    spread. Within that rim both neighbours are learned, and a place there belongs to either by the share of
+    rays that find it in that tile. Fields that are put together by these shares show no seam.
 
     Attributes:
         frame: The frame whose box is cut.
         x_cuts_m: Where columns meet, ascending [m].
         y_cuts_m: Where rows meet, ascending [m].
+        rim_m: How far borders of rays are moved at most, to either side [m].
     """
 
     frame: Frame
     x_cuts_m: tuple[float, ...]
     y_cuts_m: tuple[float, ...]
+    rim_m: float = 0.0
 
     @classmethod
-    def of(cls, frame: Frame, footprint_m: Sequence[float], tiles: int) -> Tiling:
+    def of(cls, frame: Frame, footprint_m: Sequence[float], tiles: int, rim_m: float = 0.0) -> Tiling:
         """Cut a scene into a number of tiles, as square as that number allows.
 
         It is the footprint that is divided evenly: that is where rays are.
@@ -42,6 +50,7 @@ class Tiling:
             frame: Frame of the scene.
             footprint_m: West, south, east and north limits of its pixels in the frame [m].
             tiles: At least 1.
+            rim_m: See `Tiling`.
         """
         west, south, east, north = (float(value) for value in footprint_m)
         width, depth = max(east - west, 1.0), max(north - south, 1.0)
@@ -50,7 +59,7 @@ class Tiling:
         columns, rows = min(pairs, key=lambda pair: ((pair[0] - 1) * depth + (pair[1] - 1) * width, pair))
         x = tuple(west + width * k / columns for k in range(1, columns))
         y = tuple(south + depth * k / rows for k in range(1, rows))
-        return cls(frame, x, y)
+        return cls(frame, x, y, rim_m)
 
     def __len__(self) -> int:
         return (len(self.x_cuts_m) + 1) * (len(self.y_cuts_m) + 1)
@@ -65,24 +74,47 @@ class Tiling:
         return Frame(self.frame.latitude_deg, self.frame.longitude_deg, lower, upper)
 
     def tile_at(self, x_m: Any, y_m: Any) -> Any:
-        """Number of the tile at frame coordinates [m], NumPy or torch, of the same shape."""
+        """Number of the tile at frame coordinates [m], NumPy or torch, of the same shape, by unmoved cuts."""
         column, row = (
             sum((values >= cut) * 1 for cut in cuts) if cuts else (values != values) * 1
             for values, cuts in ((x_m, self.x_cuts_m), (y_m, self.y_cuts_m))
         )
         return column + row * (len(self.x_cuts_m) + 1)
 
-    def runs(self, paths: ArrayLike) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+    def share(self, tile: int, x_m: Any, y_m: Any) -> Any:
+        """Share of a tile at frame coordinates [m], NumPy or torch; shares of all tiles add up to 1."""
+        row, column = divmod(tile, len(self.x_cuts_m) + 1)
+        return self._between(self.x_cuts_m, column, x_m) * self._between(self.y_cuts_m, row, y_m)
+
+    def _between(self, cuts: tuple[float, ...], part: int, values: Any) -> Any:
+        """Share of rays whose border before a part lies below the values, and the one after it above."""
+        share = values * 0.0 + 1.0 if part == 0 else self._beyond(cuts[part - 1], values)
+        return share if part == len(cuts) else share - self._beyond(cuts[part], values)
+
+    def _beyond(self, cut: float, values: Any) -> Any:
+        if self.rim_m == 0.0:
+            return (values >= cut) * 1.0
+        return ((values - cut) / (2.0 * self.rim_m) + 0.5).clip(0.0, 1.0)
+
+    def shifts(self, numbers: NDArray[np.int64]) -> NDArray[np.float64]:
+        """(R, 2) by how much the borders of rays with these numbers are moved along x and y [m]."""
+        return self.rim_m * (2.0 * np.mod(numbers[:, None] * _R2, 1.0) - 1.0)
+
+    def runs(
+        self, paths: ArrayLike, shifts_m: ArrayLike = (0.0, 0.0)
+    ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
         """Cut rays where they pass from one tile into the next.
 
         Args:
             paths: (R, 8) of `atmonr.geo.rays.fit_paths`.
+            shifts_m: By how much the borders are moved along x and y [m], for each ray or for all.
 
         Returns:
             (R, M - 1) fractions of each ray at which a run ends, ascending, infinite beyond the last, and
             (R, M) tile of each run, -1 beyond the last. M is the largest number of runs of any ray.
         """
-        paths = np.asarray(paths, np.float64)
+        paths = np.array(paths, np.float64)
+        paths[:, [0, 3]] -= np.asarray(shifts_m)
         blocks = [self._crossings(paths[start : start + _BLOCK]) for start in range(0, len(paths), _BLOCK)]
         most = max((block.shape[1] for block in blocks), default=0)
         cuts = np.full((len(paths), most), np.inf, np.float32)

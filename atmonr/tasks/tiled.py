@@ -39,7 +39,7 @@ class TiledTomography:
     def __init__(self, config: Config, scene: Scene, device: torch.device, peers: Peers) -> None:
         self._config, self._scene, self._device, self._peers = config, scene, device, peers
         setting = setting_of(scene)
-        self.tiling = tiling_of(setting.frame, scene.footprint_m, config.world.tiles)
+        self.tiling = tiling_of(setting, scene.footprint_m, config.world.tiles)
         self._owners = np.array(tile_owners(len(self.tiling), peers.size))
         own = [int(tile) for tile in np.flatnonzero(self._owners == peers.rank)]
         fields = {tile: build_tile(config, setting, self.tiling, tile).to(device) for tile in own}
@@ -184,12 +184,14 @@ class TiledTomography:
         """Every rank fills in the extinction in its own tiles, and all solve the same problem."""
         extinction = []
         for points in self._light.points_m().split(POINTS_AT_ONCE):
-            at = self.tiling.tile_at(points[:, 0], points[:, 1])
-            values = points.new_zeros(len(points))
+            # In fp64, in which it does not show in which order the shares of tiles are added up.
+            values = points.new_zeros(len(points), dtype=torch.float64)
             for tile, camera in self.cameras.items():
-                index = (at == tile).nonzero()[:, 0]
-                values[index] = camera.field.similar_extinction(points[index]).mean(1)
+                share = self.tiling.share(tile, points[:, 0], points[:, 1])
+                index = share.nonzero()[:, 0]
+                found = camera.field.similar_extinction(points[index]).mean(1) * share[index]
+                values.index_add_(0, index, found.double())
             extinction.append(values)
-        whole = self._peers.all_reduce_sum_(torch.cat(extinction))
+        whole = self._peers.all_reduce_sum_(torch.cat(extinction)).float()
         albedo = next(iter(self.cameras.values())).field.similar_albedo
         self._light.solve(whole, albedo, orders)

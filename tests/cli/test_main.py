@@ -29,6 +29,7 @@ main()
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.parametrize(("kind", "code", "traceback"), [("bug", 1, True), ("scene", 65, False)])
 def test_an_error_on_one_rank_is_told_and_ends_all_with_its_code(
     mpi_python: Launch, checkout: Path, kind: str, code: int, traceback: bool

@@ -10,6 +10,7 @@ Launch = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_torchrun_passes_our_options_on_as_documented(python: Launch, checkout: Path, tmp_path: Path) -> None:
     """Without `--` it takes `--run` for one of its own."""
     torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=1", "-m", "--", "atmonr")

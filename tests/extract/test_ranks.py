@@ -23,7 +23,7 @@ from tests.extract.randomised import STEPS, make_run
 MPIEXEC = Path(sys.executable).with_name("mpiexec")
 BOUND_S = 120.0
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 needs_mpi = pytest.mark.skipif(not MPIEXEC.exists(), reason="needs the mpiexec of `pip install atmonr[mpi]`")
 
 

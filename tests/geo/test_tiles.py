@@ -16,8 +16,8 @@ BOX = ((-60e3, -90e3, 0.0), (50e3, 80e3, 20e3))
 FOOTPRINT = (-30e3, -50e3, 30e3, 50e3)
 
 
-def tiling(tiles: int, centre: tuple[float, float] = (10.0, 20.0)) -> Tiling:
-    return Tiling.of(Frame(*centre, *BOX), FOOTPRINT, tiles)
+def tiling(tiles: int, centre: tuple[float, float] = (10.0, 20.0), rim_m: float = 0.0) -> Tiling:
+    return Tiling.of(Frame(*centre, *BOX), FOOTPRINT, tiles, rim_m)
 
 
 @settings(deadline=None)
@@ -44,6 +44,29 @@ def test_numpy_and_torch_find_the_same_tile(tiles: int) -> None:
     x[0] = y[0] = 0.0  # on a border
     found = tiling(tiles).tile_at(torch.from_numpy(x), torch.from_numpy(y))
     assert found.tolist() == tiling(tiles).tile_at(x, y).tolist()
+
+
+@pytest.mark.parametrize("rim_m", [0.0, 3e3, 25e3])
+@pytest.mark.parametrize("tiles", [1, 2, 4, 15])
+def test_shares_add_up_and_are_those_of_rays_whose_borders_are_moved(tiles: int, rim_m: float) -> None:
+    """Also where a rim is wider than a tile."""
+    cut = tiling(tiles, rim_m=rim_m)
+    x, y = np.random.default_rng(2).uniform(-55e3, 50e3, (2, 60))
+    shares = np.stack([cut.share(tile, x, y) for tile in range(tiles)])
+    np.testing.assert_allclose(shares.sum(0), 1.0, atol=1e-12)
+    assert shares.min() > -1e-12
+    in_torch = torch.stack([cut.share(t, torch.from_numpy(x), torch.from_numpy(y)) for t in range(tiles)])
+    np.testing.assert_allclose(in_torch.numpy(), shares, atol=1e-12)
+    moved = cut.shifts(np.arange(20_000))
+    found = cut.tile_at(x - moved[:, :1], y - moved[:, 1:])
+    for tile in range(tiles):
+        np.testing.assert_allclose((found == tile).mean(0), shares[tile], atol=2e-3)
+
+
+def test_shares_change_evenly_over_the_rim() -> None:
+    cut = tiling(2, rim_m=2e3)
+    y = np.array([-9e3, -2e3, -1e3, 0.0, 1e3, 2e3, 9e3])
+    np.testing.assert_allclose(cut.share(1, 0.0 * y, y), [0, 0, 0.25, 0.5, 0.75, 1, 1])
 
 
 def slanted_paths(centre: tuple[float, float]) -> np.ndarray:
@@ -74,6 +97,19 @@ def test_every_point_of_a_ray_lies_in_the_tile_of_its_run(centre: tuple[float, f
     assert near.mean() < 1e-2
     if tiles == 30:
         assert (runs >= 0).sum(1).max() >= 4  # some pass three borders
+
+
+def test_runs_by_moved_borders_are_those_of_a_tiling_with_such_borders() -> None:
+    cut, paths = tiling(4), slanted_paths((10.0, 20.0))
+    moved = Tiling(cut.frame, (cut.x_cuts_m[0] + 700.0,), (cut.y_cuts_m[0] - 300.0,))
+    before = paths.copy()
+    for found, expected in zip(cut.runs(paths, (700.0, -300.0)), moved.runs(paths), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+    assert np.array_equal(paths, before)
+    each = np.where(np.arange(300)[:, None] % 2, (700.0, -300.0), (0.0, 0.0))
+    _, runs = cut.runs(paths, each)
+    assert np.array_equal(runs[1::2], moved.runs(paths)[1][1::2])
+    assert np.array_equal(runs[::2], cut.runs(paths)[1][::2])
 
 
 def test_a_ray_that_leaves_a_tile_and_comes_back_has_a_run_for_each_visit() -> None:

@@ -168,6 +168,7 @@ def test_the_blocker_blocks(python: Launch) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_help_answers_in_half_a_second() -> None:
     command = [str(Path(sys.executable).with_name("atmonr")), "--help"]
     seconds = []

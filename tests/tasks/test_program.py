@@ -135,6 +135,7 @@ def wait_for_step(run: Run, step: int, process: subprocess.Popen[bytes]) -> None
         time.sleep(0.01)
 
 
+@pytest.mark.alone
 @pytest.mark.skipif(not MPIEXEC.exists(), reason="needs the mpiexec of `pip install atmonr[mpi]`")
 def test_two_ranks_agree_with_one_over_50_steps(tmp_path: Path, scene: Path) -> None:
     settings = {"steps": 50, "log_every_steps": 1}
@@ -172,6 +173,7 @@ def volume(folder: Path, ranks: int) -> bytes:
         return dataset.extinction.values.tobytes()
 
 
+@pytest.mark.alone
 @pytest.mark.skipif(not MPIEXEC.exists(), reason="needs the mpiexec of `pip install atmonr[mpi]`")
 def test_four_tiles_are_learned_alike_on_one_three_and_four_ranks(tmp_path: Path, scene: Path) -> None:
     """Over 100 steps: parameters to the bit, losses but for the order in which their parts are added up."""
@@ -190,6 +192,7 @@ def test_four_tiles_are_learned_alike_on_one_three_and_four_ranks(tmp_path: Path
     assert volumes[0] == volumes[1] == volumes[2]
 
 
+@pytest.mark.alone
 @pytest.mark.skipif(not MPIEXEC.exists(), reason="needs the mpiexec of `pip install atmonr[mpi]`")
 def test_stopped_tiles_go_on_with_another_number_of_ranks(tmp_path: Path, scene: Path) -> None:
     undisturbed = arguments(tmp_path / "undisturbed", scene, tiles=4, steps=100)
@@ -204,6 +207,7 @@ def test_stopped_tiles_go_on_with_another_number_of_ranks(tmp_path: Path, scene:
     assert tiles_of(tmp_path / "stopped") == tiles_of(tmp_path / "undisturbed")
 
 
+@pytest.mark.alone
 @pytest.mark.skipif(not MPIEXEC.exists(), reason="needs the mpiexec of `pip install atmonr[mpi]`")
 def test_tiles_killed_while_they_are_saved_go_on_from_a_checkpoint_that_is_whole(
     tmp_path: Path, scene: Path
@@ -222,6 +226,7 @@ def test_tiles_killed_while_they_are_saved_go_on_from_a_checkpoint_that_is_whole
     assert tiles_of(tmp_path / "killed") == tiles_of(tmp_path / "undisturbed")
 
 
+@pytest.mark.alone
 @pytest.mark.skipif(not MPIEXEC.exists(), reason="needs the mpiexec of `pip install atmonr[mpi]`")
 def test_scenes_that_share_a_decoder_are_learned_alike_on_one_and_two_ranks(
     tmp_path: Path, scene: Path

@@ -17,7 +17,7 @@ from atmonr.feed.rays import load_rays
 from atmonr.fields.build import build_field
 from atmonr.fields.hashgrid import HashGrid
 from atmonr.fields.load import load_field
-from atmonr.fields.tiled import shared_parameters
+from atmonr.fields.tiled import TiledField, shared_parameters
 from atmonr.run import Run
 from atmonr.store.scene import Scene
 from atmonr.tasks.recipe import RECIPE
@@ -198,11 +198,35 @@ def test_the_trained_tiles_are_loaded_as_one_field(scene: Scene, tmp_path: Path)
     field = load_field(run, info["name"], ALONE.device)
     lower, upper = (torch.tensor(corner) for corner in (scene.frame.lower_m, scene.frame.upper_m))
     points = lower + torch.rand(200, 3, generator=torch.Generator().manual_seed(0)) * (upper - lower)
-    found = field.extinction(points)
+    expected = torch.zeros(200, 1)
     for tile, camera in task.cameras.items():
-        inside = task.tiling.tile_at(points[:, 0], points[:, 1]) == tile
-        assert inside.any()
-        torch.testing.assert_close(found[inside], camera.field.extinction(points[inside]))
+        share = task.tiling.share(tile, points[:, 0], points[:, 1])[:, None]
+        assert (share == 1.0).any()
+        expected += share * camera.field.extinction(points)
+    torch.testing.assert_close(field.extinction(points), expected)
+
+
+def test_no_seam_shows_between_trained_tiles(scene: Scene) -> None:
+    """The fields of two tiles differ where they meet, and yet nothing jumps there."""
+    task = make_task(scene)
+    train(task)
+    fields = {tile: camera.field for tile, camera in task.cameras.items()}
+    field = TiledField(task.tiling, fields.__getitem__)
+    (x_cut,), (y_cut,) = task.tiling.x_cuts_m, task.tiling.y_cuts_m
+    lower, upper = (torch.tensor(corner) for corner in (scene.frame.lower_m, scene.frame.upper_m))
+    places = lower + torch.rand(300, 3, generator=torch.Generator().manual_seed(0)) * (upper - lower)
+    for axis, cut in ((0, x_cut), (1, y_cut)):
+        away = scene.pixel_m * torch.linspace(-4.0, 4.0, 161)
+        line = places[:, None].repeat(1, 161, 1)
+        line[..., axis] = cut + away
+        found = field.extinction(line.view(-1, 3)).view(300, 161)
+        beside = [fields[tile].extinction(line.view(-1, 3)).view(300, 161) for tile in (0, 3)]
+        jump = found.diff(dim=1).abs().mean(0) / found.mean()
+        assert (beside[0] - beside[1]).abs()[:, 80].mean() / found.mean() > 4 * jump.max()
+        # Steps of a twentieth of a pixel: in the middle no larger than those of each field by itself and a
+        # fortieth of what fields differ by, a rim being four pixels wide.
+        alone = torch.stack([one.diff(dim=1).abs().mean(0) for one in beside]).max() / found.mean()
+        assert jump.max() < alone + (beside[0] - beside[1]).abs().mean(0).max() / found.mean() / 40
 
 
 def test_held_out_views_are_scored_like_those_of_a_whole_scene(scene: Scene, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from toy import write_scene
 
 from atmonr.run import Run
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 
 def job_in(folder: Path, scenes: dict[str, dict[str, Any]], *, steps: int = 60, **others: Any) -> Job:

@@ -36,6 +36,7 @@ def test_sigkill_at_a_few_random_moments_changes_no_bit(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_sigkill_at_20_random_moments_changes_no_bit(tmp_path: Path) -> None:
     undisturbed = job_in(tmp_path / "undisturbed", sleep_s=0, steps=400)
     undisturbed.here()
@@ -47,6 +48,7 @@ def test_sigkill_at_20_random_moments_changes_no_bit(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2])
 def test_a_signalled_program_exits_75_and_its_successor_ends_as_if_undisturbed(
     tmp_path: Path, number: signal.Signals
