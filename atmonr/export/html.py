@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from html import escape
 from importlib.resources import files
@@ -79,7 +79,7 @@ def write_html(extract: Path, out: Path, score: Path | None = None) -> None:
     write_text(out, _page(overview, digest, scores))
 
 
-def _page(overview: Overview, digest: str, scores: Mapping[str, Any] | None) -> str:
+def _page(overview: Overview, digest: str, scores: list[tuple[str, Any]] | None) -> str:
     from plotly.offline import get_plotlyjs
 
     page = files("atmonr.export") / "page"
@@ -89,7 +89,7 @@ def _page(overview: Overview, digest: str, scores: Mapping[str, Any] | None) -> 
     surface_blocks = blocks_within(overview.extinction_per_m.shape, _SURFACE_CELLS)
     map_block = blocks_within((1, *overview.optical_depth.shape), _MAP_COLUMNS)[1]
     return Template(html).substitute(
-        title=_text(attributes.get("title") or f"Cloud extinction: {overview.file.path.name}"),
+        title=_text(str(attributes.get("title", "")) or f"Cloud extinction: {overview.file.path.name}"),
         subtitle=_text(_subtitle(overview)),
         style=style,
         script_hashes=" ".join(_script_hash(script) for script in (library, program)),
@@ -239,9 +239,11 @@ def _provenance(overview: Overview, digest: str) -> list[tuple[str, Any]]:
     ]
 
 
-def _read_score(path: Path, digest: str) -> dict[str, Any]:
+def _read_score(path: Path, digest: str) -> list[tuple[str, Any]]:
+    """Names and values of a score, without those that identify the extract: they stand in the provenance."""
     try:
         score = dict(json.loads(path.read_text(encoding="utf-8")))
+        rows = list(flatten(score))
     except OSError as error:
         raise SceneError(f"{path}: cannot be read: {error.strerror or error}") from error
     except (ValueError, TypeError, RecursionError) as error:
@@ -250,15 +252,11 @@ def _read_score(path: Path, digest: str) -> dict[str, Any]:
     found = scored.get("sha256") if isinstance(scored, dict) else None
     if found != digest:
         raise SceneError(f"{path}: extract.sha256 is {found!r}; expected {digest}, the score of this extract")
-    return score
+    return [(name, value) for name, value in rows if not name.startswith("extract.")]
 
 
-def _score_table(scores: Mapping[str, Any]) -> str:
-    rows = [
-        (name, f"{value:.4g}" if isinstance(value, float) else value)
-        for name, value in flatten(scores)
-        if not name.startswith("extract.")  # stands in the provenance
-    ]
+def _score_table(scores: Iterable[tuple[str, Any]]) -> str:
+    rows = [(name, f"{value:.4g}" if isinstance(value, float) else value) for name, value in scores]
     return (
         '\n<section aria-labelledby="score-title">\n<h2 id="score-title">Score</h2>\n'
         f'<div class="scroll"><table>\n<tbody>\n{_rows(rows)}\n</tbody>\n</table></div>\n</section>\n'
@@ -273,7 +271,7 @@ def _rows(pairs: Iterable[tuple[str, Any]]) -> str:
 
 def _text(value: Any) -> str:
     """Text for the page: escaped, and cut if it is very long."""
-    text = "unknown" if value is None else str(value)
+    text = "unknown" if value is None else str(value).encode("utf-8", "replace").decode("utf-8")
     return escape(text if len(text) <= _LONGEST else f"{text[:_LONGEST]} …")
 
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import xarray as xr
-from matplotlib.colors import PowerNorm
 from numpy.typing import NDArray
 
 from atmonr.errors import SceneError
 from atmonr.evaluate.drawing import figure
 from atmonr.evaluate.truth import cell_edges
 from atmonr.geo.ellipsoid import geodetic_to_ecef
+from atmonr.quicklook.dataset import one_band, opened
 from atmonr.quicklook.ground import degrees
+from atmonr.quicklook.panels import ALTITUDE, CLOUD_COLOURS, EXTINCTION, UNKNOWN, amounts, plain
 
 FloatArray = NDArray[np.float64]
 
@@ -38,48 +38,38 @@ def draw_curtain(path: Path, picture: Path, wavelength_nm: float) -> None:
     across = np.broadcast_to(cell_edges(along_km), (height_km.shape[0] + 1, along_km.size + 1))
     edges = np.apply_along_axis(cell_edges, 0, height_km)
     edges = np.concatenate([edges[:, :1], (edges[:, 1:] + edges[:, :-1]) / 2, edges[:, -1:]], axis=1)
-    positive = extinction[np.isfinite(extinction) & (extinction > 0)]
-    high = float(np.quantile(positive, 0.999)) if positive.size else 1.0
     with figure(picture, (9.0, 4.2), 1, 1) as (drawn, axes):
         axis = axes[0, 0]
-        axis.set_facecolor("0.75")
+        axis.set_facecolor(UNKNOWN)
         mesh = axis.pcolormesh(
-            across, edges, extinction, norm=PowerNorm(0.5, 0.0, high), cmap="magma", rasterized=True
+            across, edges, extinction, norm=amounts(extinction), cmap=CLOUD_COLOURS, rasterized=True
         )
-        drawn.colorbar(mesh, ax=axis, label="extinction [m$^{-1}$]", extend="max", aspect=25)
+        drawn.colorbar(mesh, ax=axis, label=EXTINCTION, extend="max", aspect=25)
         ticks = np.unique(np.linspace(0, along_km.size - 1, _PLACES).round().astype(int))
         names = [
             f"{along_km[i]:.0f} km\n{degrees(latitude[i], 'N', 'S')}\n{degrees(longitude[i], 'E', 'W')}"
             for i in ticks
         ]
         axis.set_xticks(along_km[ticks], names)
-        axis.set(ylabel="km above the ellipsoid", xlabel="distance along the track")
-        axis.set_title(f"{path.name}: extinction under the track; grey: nothing known".replace("$", r"\$"))
+        axis.set(ylabel=ALTITUDE, xlabel="distance along the track")
+        axis.set_title(plain(f"{path.name}: extinction under the track; grey: nothing known"))
 
 
 def _read(path: Path, wavelength_nm: float) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
     """Extinction and altitude (level, profile), heights upward; latitude and longitude of the profiles."""
-    with xr.open_dataset(path, engine="netcdf4") as dataset:
-        lacking = [
-            v for v in ("extinction", "altitude", "latitude", "longitude") if v not in dataset.variables
-        ]
-        if lacking:
-            raise SceneError(f"{path}: variable {lacking[0]} is missing; expected an extract on a curtain")
-        values = dataset["extinction"]
-        if "band" in values.dims:
-            band = int(np.argmin(np.abs(dataset["wavelength"].values - wavelength_nm)))
-            values = values.isel(band=band)
-        try:
-            extinction, altitude = (
-                v.transpose("level", "profile").values for v in (values, dataset["altitude"])
-            )
-        except ValueError as error:
-            raise SceneError(f"{path}: expected extinction and altitude on (level, profile)") from error
-        latitude, longitude = (dataset[name].values for name in ("latitude", "longitude"))
+    with opened(path) as dataset:
+        extinction, altitude = (
+            values.transpose("level", "profile").values.astype(np.float64)
+            for values in (one_band(dataset, wavelength_nm), dataset["altitude"])
+        )
+        latitude, longitude = (
+            np.broadcast_to(dataset[name].values.astype(np.float64), extinction.shape[1:])
+            for name in ("latitude", "longitude")
+        )
     placed = np.isfinite(latitude) & np.isfinite(longitude) & np.isfinite(altitude).any(axis=0)
     if placed.sum() < 2 or extinction.shape[0] < 2:
         raise SceneError(f"{path}: expected at least 2 levels and 2 profiles with a place and heights")
-    extinction, altitude = (np.asarray(v[:, placed], np.float64) for v in (extinction, altitude))
+    extinction, altitude = extinction[:, placed], altitude[:, placed]
     if np.nanmean(np.diff(altitude, axis=0)) < 0:
         extinction, altitude = extinction[::-1], altitude[::-1]
     return extinction, altitude, latitude[placed], longitude[placed]

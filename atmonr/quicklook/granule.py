@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from atmonr.evaluate.drawing import figure
 from atmonr.quicklook.film import write_film
 from atmonr.quicklook.ground import Ground, draw_graticule
+from atmonr.quicklook.panels import plain
 from atmonr.quicklook.views import (
     Image,
     Views,
@@ -52,7 +53,7 @@ def true_colour(source: Views, path: Path) -> None:
         axis = axes[0, 0]
         axis.imshow(np.moveaxis(colour, 0, -1), extent=ground.edges_km, origin="lower")
         draw_graticule(axis, ground)
-        axis.set_title(f"{source.name}, true colour\n{what}\n{_tone(white)}", fontsize=8)
+        axis.set_title(f"{plain(source.name)}, true colour\n{what}\n{_tone(white)}", fontsize=8)
 
 
 def view_angles(source: Views, path: Path, progress: Callable[[int, int], None] | None = None) -> None:
@@ -79,7 +80,7 @@ def view_angles(source: Views, path: Path, progress: Callable[[int, int], None] 
         shown = np.where(np.isfinite(seen), _toned(seen, white), np.nan)
         return (
             shown,
-            f"{source.name}\n{describe(source, views[number])}, as seen on the ground\n{_tone(white)}",
+            f"{plain(source.name)}\n{describe(source, views[number])}, as seen on the ground\n{_tone(white)}",
         )
 
     write_film(path, ground, len(views), frame, size=_size(ground), progress=progress)

@@ -68,19 +68,19 @@ class Ground:
             longitude_deg: Likewise.
 
         Returns:
-            (Y, X); NaN where no pixel is near.
+            (Y, X) values of the nearest pixels; NaN where none is near, or what it shows is unknown.
         """
         values = np.asarray(values, np.float64)
         image = np.full((self.y_m.size, self.x_m.size), np.nan)
         place = self.frame.from_geodetic(latitude_deg, longitude_deg)[..., :2]
-        known = np.isfinite(values) & np.isfinite(place).all(-1)
-        if not known.any():
+        placed = np.isfinite(place).all(-1)
+        if not placed.any():
             return image
         reach = _REACH * max(_spacing(place), float(np.diff(self.x_m[:2]).max(initial=0.0)))
         cells = np.stack(np.meshgrid(self.x_m, self.y_m), axis=-1)
-        distance, nearest = cKDTree(place[known]).query(cells, distance_upper_bound=reach)
+        distance, nearest = cKDTree(place[placed]).query(cells, distance_upper_bound=reach)
         near = np.isfinite(distance)
-        image[near] = values[known][nearest[near]]
+        image[near] = values[placed][nearest[near]]
         return image
 
     @property

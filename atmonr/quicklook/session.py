@@ -12,6 +12,7 @@ from atmonr.evaluate.extract_file import open_extract
 from atmonr.evaluate.overview import read_overview
 from atmonr.evaluate.pictures import known_cloud, loss_curve
 from atmonr.evaluate.truth import read_truth
+from atmonr.quicklook.columns import draw_columns
 from atmonr.quicklook.curtain import draw_curtain
 from atmonr.quicklook.granule import true_colour, view_angles
 from atmonr.quicklook.views import Views, granule_views, scene_views
@@ -63,6 +64,8 @@ def quicklook(path: Path, out: Path, progress: Progress | None = None) -> None:
         _draw_run(path, out)
     elif kind == "extract":
         draw_extract(read_overview(open_extract(path), WAVELENGTH_NM, _CELLS), out)
+    elif kind == "columns":
+        draw_columns(path, out, WAVELENGTH_NM)
     elif kind == "curtain":
         draw_curtain(path, out, WAVELENGTH_NM)
     else:
@@ -70,7 +73,9 @@ def quicklook(path: Path, out: Path, progress: Progress | None = None) -> None:
 
 
 def kind_of(path: Path) -> str:
-    """Return what a file or folder says it is: granule, scene, run, extract, curtain or truth.
+    """Return what a file or folder says it is: granule, scene, run, extract, columns, curtain or truth.
+
+    Columns are an extract on latitude and longitude or on the bins of a Level-1C file.
 
     Raises:
         SceneError: If it is none of them.
@@ -98,9 +103,11 @@ def _kind_of_netcdf(path: Path, dataset: netCDF4.Dataset) -> str:
             return "extract"
         if dims >= {"level", "profile"}:
             return "curtain"
+        if "altitude" in dims and len(dims - {"band"}) == 3:
+            return "columns"
         raise SceneError(
-            f"{path}: variable extinction: dimensions {tuple(sorted(dims))}; expected those of a voxel grid"
-            " (altitude, y, x) or of a curtain (level, profile)"
+            f"{path}: variable extinction: dimensions {tuple(sorted(dims))}; expected altitude and two"
+            " horizontal ones, or those of a curtain (level, profile)"
         )
     raise SceneError(
         f"{path}: title is {title[:80]!r} and there is no variable extinction; expected {_EXPECTED}"

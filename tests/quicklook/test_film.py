@@ -25,7 +25,8 @@ def test_a_film_can_be_mp4(tmp_path):
     assert (frames, round(seconds, 1)) == (8, 0.8)
 
 
-@pytest.mark.parametrize("name", ["film.gif"])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["film.gif", "film.mp4"])
 def test_a_film_that_cannot_be_written_leaves_nothing(tmp_path, name):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(StoreError, match="cannot write"):

@@ -33,12 +33,15 @@ def test_a_cell_shows_the_pixel_that_lies_there(centre):
     assert distance.max() < 3000.0
 
 
-def test_what_is_far_from_any_pixel_stays_unknown():
+def test_what_is_unknown_or_far_from_any_pixel_is_not_made_up():
     latitude, longitude = nadir((18.0, -61.5))
+    ground = Ground.around(latitude, longitude, 800)
     values = np.ones_like(latitude)
     values[:, :10] = np.nan
-    shown = Ground.around(latitude, longitude, 800).show(values, latitude, longitude)
-    assert np.isnan(shown[:, :8]).all() and (shown[:, 12:-1] == 1.0).all()
+    shown = ground.show(values, latitude, longitude)
+    assert np.isnan(shown[:, :10]).all() and (shown[:, 10:] == 1.0).all()
+    alone = ground.show(np.ones((3, 3)), latitude[:3, :3], longitude[:3, :3])
+    assert np.isfinite(alone).sum() == np.isfinite(alone[:4, :4]).sum() and np.isfinite(alone[:3, :3]).all()
 
 
 @pytest.mark.parametrize("centre", PLACES)

@@ -45,6 +45,27 @@ def write_curtain(path, *, upward=True, bands=False):
     return path
 
 
+def write_columns(path, *, bins):
+    """The Level-1C bins of a swath over the dateline, or a window of latitude and longitude there."""
+    rows, columns = np.arange(20), np.arange(30)
+    dims = ("bins_along_track", "bins_across_track") if bins else ("latitude", "longitude")
+    latitude, longitude = 59.0 + 0.05 * rows, 179.0 + 0.1 * columns
+    if bins:
+        latitude, longitude = latitude[:, None] + 0.01 * columns, longitude - 0.02 * rows[:, None]
+    place = (dims, dims) if bins else (dims[0], dims[1])
+    extinction = np.zeros((12, 20, 30))
+    extinction[4:7, 5:12, 8:20] = 0.003
+    extinction[:, :2] = np.nan
+    values = {
+        "extinction": (("altitude", *dims), extinction),
+        "altitude": ("altitude", 250.0 + 500.0 * np.arange(12)),
+        "latitude": (place[0], latitude),
+        "longitude": (place[1], (longitude + 180.0) % 360.0 - 180.0),
+    }
+    xr.Dataset(values, attrs={"frame": "{}"}).to_netcdf(path)
+    return path
+
+
 @pytest.fixture
 def make(checkout, tmp_path, write_extract, write_truth):
     """Make a file of a kind."""
@@ -72,6 +93,7 @@ def make(checkout, tmp_path, write_extract, write_truth):
         "run": run,
         "extract": extract,
         "truth": write_truth,
+        "columns": lambda: write_columns(tmp_path / "columns.nc", bins=True),
         "curtain": lambda: write_curtain(tmp_path / "curtain.nc"),
     }
     return lambda kind: makers[kind]()
@@ -83,19 +105,25 @@ def is_drawn(path) -> bool:
     return min(pixels.shape[:2]) > 300 and len(np.unique(pixels.reshape(-1, 3), axis=0)) > 50
 
 
-@pytest.mark.parametrize("kind", ["granule", "run", "extract", "truth", "curtain"])
+@pytest.mark.parametrize("kind", ["granule", "run", "extract", "truth", "columns", "curtain"])
 def test_a_file_says_what_it_is(make, kind):
     assert kind_of(make(kind)) == kind
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["granule", "scene", "run", "extract", "truth", "curtain"])
+@pytest.mark.parametrize("kind", ["granule", "scene", "run", "extract", "truth", "columns", "curtain"])
 def test_every_kind_is_drawn(make, tmp_path, kind):
     path = make(kind)
     quicklook(path, tmp_path / "picture.png")
     assert is_drawn(tmp_path / "picture.png")
     with pytest.raises(UsageError, match="exists already"):
         quicklook(path, tmp_path / "picture.png")
+
+
+@pytest.mark.slow
+def test_columns_may_stand_on_latitude_and_longitude(tmp_path):
+    quicklook(write_columns(tmp_path / "lattice.nc", bins=False), tmp_path / "picture.png")
+    assert is_drawn(tmp_path / "picture.png")
 
 
 @pytest.mark.slow
@@ -142,6 +170,28 @@ def test_what_cannot_be_drawn_is_said(make, write_extract, tmp_path):
     with pytest.raises(UsageError, match=r"ends in \.png, \.gif or \.mp4"):
         quicklook(tmp_path / "curtain.nc", tmp_path / "picture.jpg")
     assert not list(tmp_path.glob("*picture*"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "spoil", "said"),
+    [
+        ("curtain", lambda d: d.drop_vars("latitude"), "variable latitude is missing"),
+        ("curtain", lambda d: d.assign(altitude=d["altitude"][0]), "not as atmonr merge writes it"),
+        ("curtain", lambda d: d.isel(profile=[20]), "at least 2 levels and 2 profiles"),
+        ("curtain", lambda d: d.assign(extinction=d["extinction"].expand_dims(band=2)), "'wavelength'"),
+        ("columns", lambda d: d.assign(latitude=d["latitude"] * np.nan), "no column has a place"),
+        ("columns", lambda d: d.assign(latitude=("other", [1.0])), "not as atmonr merge writes it"),
+        ("columns", lambda d: d.assign(altitude=-d["altitude"]), "ascending"),
+    ],
+)
+def test_a_damaged_product_is_refused(make, tmp_path, kind, spoil, said):
+    path = make(kind)
+    with xr.open_dataset(path) as opened:
+        spoilt = spoil(opened.load())
+    spoilt.to_netcdf(tmp_path / "spoilt.nc")
+    with pytest.raises(SceneError, match=said):
+        quicklook(tmp_path / "spoilt.nc", tmp_path / "picture.png")
+    assert not (tmp_path / "picture.png").exists()
 
 
 def test_a_granule_without_light_is_refused(tmp_path):

@@ -18,7 +18,7 @@ def granule(tmp_path):
 
 @pytest.mark.slow
 def test_a_scene_shows_the_reflectances_of_its_granule(granule, tmp_path):
-    ingest(granule, tmp_path / "scene.zarr", max_view_zenith_deg=80.0)
+    ingest(granule, tmp_path / "scene.zarr")
     scene = scene_views(open_scene(tmp_path / "scene.zarr"))
     views = granule_views(granule)
     assert scene.shape == views.shape
