@@ -7,42 +7,76 @@ from typing import Annotated
 
 import typer
 
-from atmonr.cli.options import BoxOption, QuietOption
-from atmonr.errors import UsageError
+from atmonr.cli.options import Box, QuietOption
+from atmonr.errors import AtmonrError, UsageError
 
 
 def ingest(
-    granules: Annotated[list[Path], typer.Argument(metavar="GRANULE...", help="HARP2 L1B files.")],
+    granules: Annotated[
+        list[Path], typer.Argument(metavar="GRANULE...", help="HARP2 files of Level 1B or 1C.")
+    ],
     out: Annotated[
         Path,
-        typer.Option("--out", "-o", help="Scene to make; for several granules, the folder of their scenes."),
+        typer.Option("--out", "-o", help="Scene to make if it ends in .zarr, else a folder of scenes."),
     ],
-    bbox: BoxOption = None,
-    max_view_zenith_deg: Annotated[
-        float, typer.Option("--max-view-zenith", min=0, max=85, help="Leave out more oblique rays [degrees].")
-    ] = 75.0,
+    crop_bbox: Annotated[
+        Box | None,
+        typer.Option(metavar="W S E N", help="Keep this box [degrees]; W > E crosses the dateline."),
+    ] = None,
+    max_view_angle_deg: Annotated[
+        float | None,
+        typer.Option(
+            "--max-view-angle",
+            min=0,
+            max=90,
+            help="Leave out views farther from nadir, at the sensor [degrees].",
+        ),
+    ] = None,
     top_height_m: Annotated[
         float,
         typer.Option(min=100, max=50_000, help="Top of the modelled atmosphere above the ellipsoid [m]."),
     ] = 20_000.0,
     quiet: QuietOption = False,
 ) -> None:
-    """Turn satellite granules into scenes."""
+    """Turn satellite granules into scenes; one that fails does not keep the others from being made."""
     from atmonr.cli.progress import progress_bar
     from atmonr.sensors.harp2 import open_harp2
     from atmonr.store.ingest import ingest as make_scene
 
-    if len(granules) > 1 and (out / "zarr.json").exists():
-        raise UsageError(f"{out}: is a scene; for several granules choose a folder to hold their scenes")
-    for path in granules:
-        scene = out if len(granules) == 1 else out / f"{path.stem}.zarr"
+    def make(path: Path) -> None:
+        scene = out if out.suffix == ".zarr" else out / f"{path.stem}.zarr"
         with open_harp2(path) as granule, progress_bar(path.name, quiet) as progress:
             make_scene(
                 granule,
                 scene,
-                bbox=bbox,
-                max_view_zenith_deg=max_view_zenith_deg,
+                bbox=crop_bbox,
+                max_view_angle_deg=max_view_angle_deg,
                 top_height_m=top_height_m,
                 progress=progress,
             )
         typer.echo(scene)
+
+    _check_place(granules, out)
+    failures: list[AtmonrError] = []
+    for path in granules:
+        try:
+            make(path)
+        except AtmonrError as error:
+            if len(granules) == 1:
+                raise
+            failures.append(error)
+    if failures:
+        typer.secho(f"{len(failures)} of {len(granules)} granules failed:", fg=typer.colors.RED, err=True)
+        for failure in failures:
+            typer.secho(str(failure), fg=typer.colors.RED, err=True)
+        raise typer.Exit(failures[0].exit_code)
+
+
+def _check_place(granules: list[Path], out: Path) -> None:
+    """Refuse what would put scenes into a scene, or several into one."""
+    if out.suffix == ".zarr" and len(granules) > 1:
+        raise UsageError(
+            f"{out}: is the name of one scene; for {len(granules)} granules choose a folder, without .zarr"
+        )
+    if out.suffix != ".zarr" and (out / "zarr.json").exists():
+        raise UsageError(f"{out}: is a scene; choose a folder to hold scenes, or a name that ends in .zarr")

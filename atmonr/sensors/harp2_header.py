@@ -1,10 +1,10 @@
-"""What a HARP2 Level-1B file says about itself: identity, times, distance of the sun, table of views."""
+"""What a HARP2 file says about itself: level, times, distance of the sun, table of views."""
 
 from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 from atmonr.errors import GranuleError
 from atmonr.sensors.netcdf import NetcdfFile
 
-EXPECTED = "a PACE HARP2 Level-1B granule"
+EXPECTED = "a PACE HARP2 Level-1B or Level-1C granule"
 
+Level = Literal["L1B", "L1C"]
+_TITLES: dict[Level, str] = {"L1B": "harp2 level-1b", "L1C": "harp2 level-1c"}
 _NAME = re.compile(r"PACE_HARP2\.(\d{8}T\d{6})")
 
 
@@ -46,24 +48,27 @@ class Views(NamedTuple):
     band_wavelength_nm: NDArray[np.float32]  # one per band
 
 
-def check_identity(file: NetcdfFile) -> None:
-    """Refuse what is not HARP2 Level-1B.
+def read_level(file: NetcdfFile) -> Level:
+    """Which of the two products a file is, by its title, else by its instrument and level.
 
     Raises:
-        GranuleError: title, instrument and processing level say something else.
+        GranuleError: title, instrument and processing level say that it is neither.
     """
     title, instrument, level = (file.attribute(name) for name in ("title", "instrument", "processing_level"))
-    by_title = "harp2 level-1b" in str(title).lower()
-    by_attributes = str(instrument).upper() == "HARP2" and str(level).upper() == "L1B"
-    if not (by_title or by_attributes):
-        raise GranuleError(
-            f"{file.path}: is not {EXPECTED}: title is {title!r}, instrument {instrument!r},"
-            f" processing_level {level!r}; expected a title with 'HARP2 Level-1B'"
-        )
+    for known, words in _TITLES.items():
+        if words in str(title).lower():
+            return known
+    for known in _TITLES:
+        if str(instrument).upper() == "HARP2" and str(level).upper() == known:
+            return known
+    raise GranuleError(
+        f"{file.path}: is not {EXPECTED}: title is {title!r}, instrument {instrument!r},"
+        f" processing_level {level!r}; expected a title with 'HARP2 Level-1B' or 'HARP2 Level-1C'"
+    )
 
 
 def granule_name(file: NetcdfFile) -> str:
-    """Sensor and time stamp; the same for all versions and near-real-time copies of an observation."""
+    """Sensor and time stamp; the same for all levels, versions and near-real-time copies of a granule."""
     match = _NAME.search(file.path.name)
     return match.group(0) if match else file.path.stem
 
@@ -74,10 +79,10 @@ def read_times(file: NetcdfFile, notes: list[str]) -> tuple[datetime, datetime |
     Raises:
         GranuleError: neither the file nor its name tells the begin.
     """
-    start, end = (_parse_time(file.attribute(f"time_coverage_{edge}")) for edge in ("start", "end"))
+    start, end = (parse_time(file.attribute(f"time_coverage_{edge}")) for edge in ("start", "end"))
     if start is None:
         match = _NAME.search(file.path.name)
-        start = _parse_time(match.group(1)) if match else None
+        start = parse_time(match.group(1)) if match else None
         notes.append("time_coverage_start is not readable: the begin is taken from the file's name")
     if start is None:
         raise GranuleError(
@@ -163,7 +168,7 @@ def _read_irradiance(file: NetcdfFile, band: NDArray[np.int8], notes: list[str])
     return irradiance
 
 
-def _parse_time(value: str | float | None) -> datetime | None:
+def parse_time(value: str | float | None) -> datetime | None:
     """A time stamp, with or without fraction and zone (UTC then); None if it cannot be read."""
     try:
         moment = datetime.fromisoformat(str(value).strip())

@@ -40,8 +40,9 @@ class NetcdfFile:
                 f"{path}: not readable as netCDF-4 ({size} bytes; {_reason(error)}); expected {expected},"
                 " the file may be empty, truncated or of another format: fetch it again"
             ) from error
-        # Unpacking is done here, because scale factors of real files have been wrong.
-        self._file.set_auto_scale(False)
+        # Unpacking is done here, because scale factors of real files have been wrong; so is masking, which
+        # the library would do in many passes and, for attributes of another type, with a warning.
+        self._file.set_auto_maskandscale(False)
 
     def close(self) -> None:
         """Close the file."""
@@ -67,6 +68,23 @@ class NetcdfFile:
             GranuleError: it is missing or not numeric.
         """
         return tuple(int(size) for size in self._variable(name).shape)
+
+    def dimensions(self, name: str) -> tuple[str, ...]:
+        """The names of a variable's dimensions.
+
+        Raises:
+            GranuleError: it is missing or not numeric.
+        """
+        return tuple(self._variable(name).dimensions)
+
+    def text(self, name: str, attribute: str) -> str:
+        """An attribute of a variable as text, empty if it is absent.
+
+        Raises:
+            GranuleError: the variable is missing or not numeric.
+        """
+        value = getattr(self._variable(name), attribute, "")
+        return value if isinstance(value, str) else " ".join(str(number) for number in np.ravel(value))
 
     def is_packed(self, name: str) -> bool:
         """Whether a variable says that its values must be scaled."""
@@ -94,24 +112,29 @@ class NetcdfFile:
     def _values(self, name: str, index: Any, dtype: type[np.floating[Any]], unpack: bool) -> NDArray[Any]:
         variable = self._variable(name)
         try:
-            stored = variable[index]
+            raw = np.asarray(variable[index])
         except (OSError, RuntimeError, IndexError) as error:
             raise GranuleError(
                 f"{self.path}: cannot read {name} ({_reason(error)}); expected {self._expected},"
                 " the file may be truncated: fetch it again"
             ) from error
-        raw = np.ma.getdata(stored)
-        missing = np.array(np.ma.getmaskarray(stored))
+        missing = _declared_missing(variable, raw)
         if raw.dtype.kind == "f" or raw.dtype == np.int16:
             missing |= raw <= _FILL_LIMIT  # wider integers may hold such values before they are scaled
-        values = raw.astype(dtype)
-        if unpack:
-            values *= dtype(getattr(variable, "scale_factor", 1.0))
-            values += dtype(getattr(variable, "add_offset", 0.0))
-        missing |= ~np.isfinite(values)
-        missing |= values <= _FILL_LIMIT
-        values[missing] = np.nan
+        values = raw.astype(dtype, copy=False)
+        if unpack and self.is_packed(name):
+            values = values * dtype(self._number(variable, name, "scale_factor", 1.0))
+            values += dtype(self._number(variable, name, "add_offset", 0.0))
+        missing |= ~((values > _FILL_LIMIT) & (values < np.inf))  # NaN compares as False
+        np.putmask(values, missing, np.nan)
         return values
+
+    def _number(self, variable: netCDF4.Variable, name: str, attribute: str, default: float) -> float:
+        value = getattr(variable, attribute, default)
+        numbers = np.ravel(value)
+        if numbers.size != 1 or numbers.dtype.kind not in "iuf" or not np.isfinite(numbers[0]):
+            raise GranuleError(f"{self.path}: {name} has {attribute} {value!r}; expected one finite number")
+        return float(numbers[0])
 
     def _variable(self, name: str) -> netCDF4.Variable:
         variable = self._find(name)
@@ -129,6 +152,36 @@ class NetcdfFile:
                 return None
             here = here.groups[group]
         return here.variables.get(last)
+
+
+def _declared_missing(variable: netCDF4.Variable, raw: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which stored values the variable's own attributes call missing.
+
+    Like the netCDF library, attributes that are not of the variable's type are ignored, and without a
+    _FillValue the library's default one counts.
+    """
+
+    def stored(attribute: str) -> NDArray[Any]:
+        value = np.ravel(getattr(variable, attribute, []))
+        if value.dtype.kind not in "iuf":
+            return raw.dtype.type([])
+        with np.errstate(all="ignore"):
+            same = value.astype(raw.dtype)
+        return same[(same == value) | (np.isnan(value) if value.dtype.kind == "f" else False)]
+
+    fills = [*stored("_FillValue"), *stored("missing_value")]
+    if "_FillValue" not in variable.ncattrs() and raw.dtype.itemsize > 1:
+        fills.append(raw.dtype.type(netCDF4.default_fillvals[raw.dtype.str[1:]]))
+    missing = np.zeros(raw.shape, dtype=bool)
+    for fill in fills:
+        missing |= raw == fill
+    limits = stored("valid_range")
+    lower, upper = limits if limits.size == 2 else (stored("valid_min"), stored("valid_max"))
+    if np.size(lower) == 1:
+        missing |= raw < lower
+    if np.size(upper) == 1:
+        missing |= raw > upper
+    return missing
 
 
 def _reason(error: Exception) -> str:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import xarray as xr
 import zarr
 from numpy.typing import NDArray
 from scipy.spatial import ConvexHull, QhullError
@@ -20,17 +21,19 @@ import atmonr
 from atmonr.atomic import atomic_folder, sha256
 from atmonr.errors import GranuleError, UsageError
 from atmonr.geo.frame import Frame
-from atmonr.sensors.granule import Granule
+from atmonr.sensors.granule import QUANTITIES, Granule
+from atmonr.store.extent import Extent
 from atmonr.store.layout import (
     FORMAT_ATTRIBUTE,
     FORMAT_VERSION,
-    SHARD_LINES,
     create_scene,
     finish_scene,
+    scene_name,
+    views_at_once,
     write_vectors,
 )
-from atmonr.store.rays import MAX_SOLAR_ZENITH_DEG, Extent, reflectances, usable_rays
-from atmonr.store.survey import BoundingBox, Survey, line_blocks, survey
+from atmonr.store.rays import MAX_SOLAR_ZENITH_DEG, Block, scene_block, usable_rays
+from atmonr.store.survey import BoundingBox, Survey, blocks, survey
 
 _HOLDOUT_EVERY, _HOLDOUT_FIRST = 10, 5
 # Beyond these a ray is no longer nearly straight in the frame.
@@ -44,6 +47,14 @@ class _Options:
     bbox: BoundingBox | None
     max_view_zenith_deg: float
     top_height_m: float
+    max_view_angle_deg: float | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """For the identity; without the last one where it is not used, as scenes had it before it existed."""
+        values = asdict(self)
+        if self.max_view_angle_deg is None:
+            del values["max_view_angle_deg"]
+        return values
 
     def check(self) -> None:
         if self.bbox is not None:
@@ -55,6 +66,9 @@ class _Options:
             raise UsageError(
                 f"top_height_m is {self.top_height_m:g}; expected 100 to {_HIGHEST_TOP_M:g} metres"
             )
+        if self.max_view_angle_deg is not None and not 0.0 < self.max_view_angle_deg <= 90.0:
+            limit = "above 0, up to 90 degrees"
+            raise UsageError(f"max_view_angle_deg is {self.max_view_angle_deg:g}; expected {limit}")
 
 
 def ingest(
@@ -64,6 +78,7 @@ def ingest(
     bbox: tuple[float, float, float, float] | None = None,
     max_view_zenith_deg: float = 75.0,
     top_height_m: float = 20_000.0,
+    max_view_angle_deg: float | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Write a granule as a scene.
@@ -74,7 +89,8 @@ def ingest(
         bbox: west, south, east, north [degrees] to crop to; west > east crosses the dateline.
         max_view_zenith_deg: rays seen from lower are not usable.
         top_height_m: height above the ellipsoid at which rays start [m].
-        progress: told the number of lines done and in all, after every block.
+        max_view_angle_deg: views that look farther from nadir at the instrument are left out altogether.
+        progress: told the number of views done and in all, after every block.
 
     Returns:
         The scene's folder.
@@ -86,21 +102,32 @@ def ingest(
     """
     out = Path(out)
     box = BoundingBox(*bbox) if bbox is not None else None
-    options = _Options(box, float(max_view_zenith_deg), float(top_height_m))
+    options = _Options(box, float(max_view_zenith_deg), float(top_height_m), max_view_angle_deg)
     options.check()
+    if max_view_angle_deg is not None:
+        granule = granule.up_to_angle(max_view_angle_deg)
+    holdout = _holdout(granule)
     with atomic_folder(out) as folder:
-        part = survey(granule, box, SHARD_LINES)
-        shape = (granule.shape[0], part.lines.stop - part.lines.start, part.pixels.stop - part.pixels.start)
-        group, arrays = create_scene(folder, shape, granule.optional)
-        progress = progress or (lambda done, total: None)
-        extent, nadir, rays = _write_rays(granule, arrays, part, options, progress)
+        part = survey(granule, box, views_at_once(granule.shape))
+        # Whole lines are read, whichever pixels are kept.
+        together = views_at_once((granule.shape[0], part.latitude.shape[1], granule.shape[2]))
+        lined = () if granule.time_per_pixel else ("time",)
+        optional = {scene_name(name): 2 if name in lined else 3 for name in granule.optional}
+        group, arrays = create_scene(
+            folder, part.latitude.shape, together, optional, granule.altitude_datum.name
+        )
+        # Closed before anyone closes the file: the thread that reads it must have ended.
+        with closing(_read_ahead(granule, part, together)) as ahead:
+            extent, rays = _write_rays(granule, arrays, ahead, part, options, progress)
         frame = extent.boxed_frame()
-        vectors = _vectors(granule, part)
-        write_vectors(group, vectors)
+        write_vectors(group, _vectors(granule, part, holdout))
+        if "quality" in arrays and granule.quality_flags:
+            masks, meanings = list(granule.quality_flags), " ".join(granule.quality_flags.values())
+            arrays["quality"].attrs.update({"flag_masks": masks, "flag_meanings": meanings})
         attributes = {
             **_attributes(granule, options),
-            **_footprint(granule, frame, nadir),
-            "training_rays": int(rays[vectors["holdout"][1] == 0].sum()),
+            **_footprint(granule, frame, _nadir_places(part, box)),
+            "training_rays": int(rays[holdout == 0].sum()),
             "frame": json.dumps(frame.to_json()),
             "sun_direction": json.dumps(extent.sun_coefficients(frame)),
         }
@@ -111,35 +138,30 @@ def ingest(
 def _write_rays(
     granule: Granule,
     arrays: dict[str, zarr.Array[Any]],
+    read_ahead: Iterator[tuple[slice, Block]],
     part: Survey,
     options: _Options,
-    progress: Callable[[int, int], None],
-) -> tuple[Extent, NDArray[np.float32], NDArray[np.int64]]:
+    progress: Callable[[int, int], None] | None,
+) -> tuple[Extent, NDArray[np.int64]]:
     """Write all variables of rays, whole shards at a time.
 
     Returns:
-        The space they cross, (2, L, P) latitude and longitude of the view nearest to nadir, and (V,) the
-        number of usable rays of each view.
+        The space they cross, and (V,) the number of usable rays of each view.
     """
     extent = Extent(_centred_frame(part), options.top_height_m)
-    nadir: list[NDArray[np.float32]] = []
     lit = False
     rays = np.zeros(granule.shape[0], dtype=np.int64)
-    for block in line_blocks(part.lines, SHARD_LINES):
-        data = granule.read_lines(block).isel(pixel=part.pixels)
-        nadir.append(_places(data.isel(view=part.nadir_view), options.bbox))
+    for views, data in read_ahead:
         valid = usable_rays(data, options.bbox, options.max_view_zenith_deg, options.top_height_m)
-        values: dict[str, NDArray[Any]] = {**reflectances(granule, data, valid), "valid": valid}
+        values = scene_block(granule, data, valid, views)
         extent.add(values, valid)
-        rays += valid.sum(axis=(1, 2))
+        rays[views] = valid.sum(axis=(1, 2))
         lit |= bool((values["reflectance"] > 0.0).any())
-        if "time" in data:
-            values["time"] = data.time.to_numpy()
-        rows = slice(block.start - part.lines.start, block.stop - part.lines.start)
         for name, array in arrays.items():
-            array[:, rows] = values[name]
-        progress(rows.stop, part.lines.stop - part.lines.start)
-        del data, valid, values  # else this block would be held while the next one is read
+            array[views] = values[name]
+        if progress is not None:
+            progress(views.stop, granule.shape[0])
+        del data, valid, values  # else this block would be held while the next ones are read
     if extent.empty:
         zeniths = f"{options.max_view_zenith_deg:g} and a solar zenith below {MAX_SOLAR_ZENITH_DEG:g}"
         raise GranuleError(
@@ -148,16 +170,36 @@ def _write_rays(
         )
     if not lit:
         raise GranuleError(f"{granule.path}: no usable ray has a radiance above 0; expected a sunlit image")
-    return extent, np.concatenate(nadir, axis=1), rays
+    return extent, rays
+
+
+def _read_ahead(granule: Granule, part: Survey, together: int) -> Generator[tuple[slice, Block]]:
+    """Yield blocks of views; while one is worked on, a thread that alone uses the file reads the next."""
+    names = [name for name in (*QUANTITIES, *granule.optional) if name not in ("latitude", "longitude")]
+
+    def read(views: slice) -> Block:
+        data = granule.read_lines(part.lines, names, views).isel(pixel=part.pixels)
+        block = {name: data[name].to_numpy() for name in names}
+        return {**block, "latitude": part.latitude[views], "longitude": part.longitude[views]}
+
+    runs = list(blocks(granule.shape[0], together))
+    with ThreadPoolExecutor(1, "read ahead") as reader:
+        ahead = reader.submit(read, runs[0])
+        for views, following in zip(runs, [*runs[1:], None], strict=True):
+            block = ahead.result()
+            if following is not None:
+                ahead = reader.submit(read, following)
+            yield views, block
+            del block  # before the next one is waited for
 
 
 def _centred_frame(part: Survey) -> Frame:
     return Frame(part.latitude_deg, part.longitude_deg, (-1.0, -1.0, -1.0), (1.0, 1.0, 1.0))
 
 
-def _places(view: xr.Dataset, bbox: BoundingBox | None) -> NDArray[np.float32]:
-    """(2, L, P) a copy of the latitude and longitude of one view, NaN outside the bounding box."""
-    places = np.stack([view.latitude.to_numpy(), view.longitude.to_numpy()])
+def _nadir_places(part: Survey, bbox: BoundingBox | None) -> NDArray[np.float32]:
+    """(2, L, P) latitude and longitude of the view nearest to nadir, NaN outside the bounding box."""
+    places = np.stack([part.latitude[part.nadir_view], part.longitude[part.nadir_view]])
     if bbox is not None:
         places[:, ~bbox.contains(places[0], places[1])] = np.nan
     return places
@@ -191,10 +233,27 @@ def _outline(places_m: NDArray[np.float64]) -> list[list[float]]:
         return []
 
 
-def _vectors(granule: Granule, part: Survey) -> dict[str, tuple[str, NDArray[Any]]]:
-    views = np.arange(granule.shape[0])
-    holdout = (views % _HOLDOUT_EVERY == _HOLDOUT_FIRST).astype(np.uint8)
+def _holdout(granule: Granule) -> NDArray[np.uint8]:
+    """(V,) 1 for every tenth view of the file, so that the same ones are held out whichever are left out.
+
+    Raises:
+        UsageError: none is held out, or all are.
+    """
+    holdout = (granule.views % _HOLDOUT_EVERY == _HOLDOUT_FIRST).astype(np.uint8)
+    if holdout.all() or not holdout.any():
+        kind = "trained on" if holdout.all() else "held out to judge by"
+        raise UsageError(
+            f"{granule.path}: none of the {len(holdout)} views that are kept would be {kind}; expected a"
+            " larger angle"
+        )
+    return holdout
+
+
+def _vectors(
+    granule: Granule, part: Survey, holdout: NDArray[np.uint8]
+) -> dict[str, tuple[str, NDArray[Any]]]:
     return {
+        "view": ("view", granule.views.astype(np.int32)),
         "view_angle_deg": ("view", granule.view_angle_deg),
         "wavelength_nm": ("view", granule.wavelength_nm),
         "band": ("view", granule.band),
@@ -209,14 +268,15 @@ def _vectors(granule: Granule, part: Survey) -> dict[str, tuple[str, NDArray[Any
 def _attributes(granule: Granule, options: _Options) -> dict[str, Any]:
     """Attributes of the group; structured ones are JSON text, so that netCDF can hold them too."""
     checksum = sha256(granule.path)
-    content = {"format": FORMAT_VERSION, "source_sha256": checksum, **asdict(options)}
+    content = {"format": FORMAT_VERSION, "source_sha256": checksum, **options.as_dict()}
     provenance = {
         "source": granule.path.name,
+        "source_level": granule.level,
         "source_sha256": checksum,
         "source_bytes": granule.path.stat().st_size,
         "atmonr_version": atmonr.__version__,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "options": asdict(options),
+        "options": options.as_dict(),
         "lines_reversed": granule.flipped[0],
         "pixels_reversed": granule.flipped[1],
         "sun_earth_distance": granule.sun_earth_distance,

@@ -1,14 +1,16 @@
 """How a scene lies on disk: one Zarr v3 group, sharded, that plain xarray opens.
 
 Chunks are small enough for a tile to read little more than it needs; shards gather them into few files and
-are the unit that one writer owns.
+are the unit that one writer owns. A shard of a large scene holds a part of the views, whole, because that is
+how a granule is read: satellite files keep the image of a view together, and taking some lines of all views
+would decompress every image again and again.
 """
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,9 @@ FORMAT_ATTRIBUTE = "atmonr_scene_format"
 
 RAY_DIMENSIONS = ("view", "line", "pixel")
 CHUNK = (15, 64, 64)
-SHARD_LINES, SHARD_PIXELS = 128, 704  # the full width of a swath
+SHARD_LINES, SHARD_PIXELS = 1024, 704  # a whole swath, as a rule
+MISSING_QUALITY = 255
+_RAYS_AT_ONCE = CHUNK[0] * SHARD_PIXELS * 800  # bounds the memory of an ingest
 
 GEOMETRY = tuple(name for name in QUANTITIES if name != "radiance")
 VIEW_VARIABLES = ("view_angle_deg", "wavelength_nm", "band", "solar_irradiance", "holdout")
@@ -43,6 +47,28 @@ _VALID = {
     "flag_meanings": "unusable usable",
     "coordinates": _COORDINATES,
 }
+# What an optional variable is in a scene, for those that are not normalised like reflectance.
+_OPTIONAL_ATTRIBUTES: dict[str, dict[str, Any]] = {
+    "observations": {
+        "units": "1",
+        "standard_name": "number_of_observations",
+        "long_name": "number of measurements that the pixel is the mean of, usable or not",
+        "coordinates": _COORDINATES,
+    },
+    "quality": {
+        "standard_name": "quality_flag",
+        "long_name": f"flags of the source, 0 good, {MISSING_QUALITY} missing; of unusable rays too",
+        "coordinates": _COORDINATES,
+    },
+    "time": {"units": OPTIONAL_QUANTITIES["time"].units, "standard_name": "time"},
+}
+_NORMALISED = {
+    "q": "Stokes component q",
+    "u": "Stokes component u",
+    "reflectance_stdev": "random standard deviation of reflectance",
+    "q_stdev": "random standard deviation of q",
+    "u_stdev": "random standard deviation of u",
+}
 _VIEW_ATTRIBUTES: dict[str, dict[str, Any]] = {
     "view_angle_deg": {
         "units": "degree",
@@ -57,42 +83,63 @@ _VIEW_ATTRIBUTES: dict[str, dict[str, Any]] = {
         "flag_meanings": "training held_out",
     },
     "band_wavelength_nm": {"units": "nm", "standard_name": "radiation_wavelength"},
+    "view": {"long_name": "view of the granule, counted in the order of its file"},
     "line": {"long_name": "line of the granule, counted northwards"},
     "pixel": {"long_name": "pixel of the granule, counted eastwards"},
 }
 
 
+def views_at_once(shape: tuple[int, int, int]) -> int:
+    """How many views are worked on together and make a shard: whole chunks, some millions of rays."""
+    fitting = _RAYS_AT_ONCE // (shape[1] * shape[2])
+    return min(shape[0], max(1, fitting // CHUNK[0]) * CHUNK[0])
+
+
+def scene_name(name: str) -> str:
+    """What a canonical variable of a granule is called in a scene, where radiances are reflectances."""
+    return name.replace("radiance", "reflectance")
+
+
 def create_scene(
-    folder: Path, shape: tuple[int, int, int], optional: Iterable[str]
+    folder: Path,
+    shape: tuple[int, int, int],
+    shard_views: int,
+    optional: Mapping[str, int],
+    altitude_datum: str,
 ) -> tuple[zarr.Group, dict[str, zarr.Array[Any]]]:
     """Make the empty group and the arrays that are filled block by block.
 
     Args:
         folder: where to; it may exist but must be empty.
         shape: number of views, lines and pixels.
-        optional: names of `OPTIONAL_QUANTITIES` to make room for.
+        shard_views: views of a shard, see `views_at_once`.
+        optional: names of `OPTIONAL_QUANTITIES` to make room for, and their number of dimensions.
+        altitude_datum: what altitudes are measured from.
 
     Returns:
         The open group, and its arrays (view, line, pixel) and (view, line) by name.
     """
     group = zarr.create_group(folder, zarr_format=3)
     arrays = {
-        "reflectance": _create_rays(group, "reflectance", shape, _REFLECTANCE),
-        "valid": _create_rays(group, "valid", shape, _VALID, dtype="uint8"),
+        "reflectance": _create_rays(group, "reflectance", shape, shard_views, _REFLECTANCE),
+        "valid": _create_rays(group, "valid", shape, shard_views, _VALID, dtype="uint8"),
     }
     for name in GEOMETRY:
         attributes = {"units": QUANTITIES[name].units, "standard_name": QUANTITIES[name].standard_name}
-        arrays[name] = _create_rays(group, name, shape, attributes)
-    for name in optional:
-        if name == "time":
-            attributes = {"units": OPTIONAL_QUANTITIES[name].units, "standard_name": "time"}
+        if name == "surface_altitude":
+            attributes["vertical_datum"] = altitude_datum
+        arrays[name] = _create_rays(group, name, shape, shard_views, attributes)
+    for name, dimensions in optional.items():
+        attributes = _OPTIONAL_ATTRIBUTES.get(name) or {
+            "units": "1",
+            "long_name": f"{_NORMALISED[name]}, normalised like reflectance",
+            "coordinates": _COORDINATES,
+        }
+        if dimensions == 2:
             arrays[name] = _create(group, name, np.full(shape[:2], np.nan), ("view", "line"), attributes)
         else:
-            attributes = {
-                **_REFLECTANCE,
-                "long_name": f"Stokes component {name}, normalised like reflectance",
-            }
-            arrays[name] = _create_rays(group, name, shape, attributes)
+            dtype = {"quality": "uint8", "time": "float64"}.get(name, "float32")
+            arrays[name] = _create_rays(group, name, shape, shard_views, attributes, dtype)
     return group, arrays
 
 
@@ -121,12 +168,13 @@ def _create_rays(
     group: zarr.Group,
     name: str,
     shape: tuple[int, int, int],
+    shard_views: int,
     attributes: dict[str, Any],
     dtype: str = "float32",
 ) -> zarr.Array[Any]:
     chunks = tuple(min(size, limit) for size, limit in zip(shape, CHUNK, strict=True))
-    # A shard is a whole number of chunks. It holds all views, because a tile is read with all its views.
-    limits = (shape[0], min(shape[1], SHARD_LINES), min(shape[2], SHARD_PIXELS))
+    # A shard is a whole number of chunks.
+    limits = (shard_views, min(shape[1], SHARD_LINES), min(shape[2], SHARD_PIXELS))
     shards = tuple(-(-limit // chunk) * chunk for limit, chunk in zip(limits, chunks, strict=True))
     return group.create_array(
         name,
@@ -135,7 +183,7 @@ def _create_rays(
         chunks=chunks,
         shards=shards,
         compressors=(BloscCodec(cname="zstd", clevel=3, shuffle="shuffle"), Crc32cCodec()),
-        fill_value=np.nan if dtype == "float32" else 0,
+        fill_value=np.nan if dtype.startswith("float") else MISSING_QUALITY if name == "quality" else 0,
         dimension_names=RAY_DIMENSIONS,
         attributes=attributes,
         # A shard without valid rays is written too: then a missing file always means damage.

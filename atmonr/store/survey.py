@@ -1,4 +1,7 @@
-"""A first look at a granule's geolocation: which part of the image to keep, and where its centre is."""
+"""A first look at a granule's geolocation: which part of the image to keep, and where its centre is.
+
+What is read here is kept for those who need it next: decompressing it again would take a fifth more reading.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,8 @@ from atmonr.errors import GranuleError, UsageError
 from atmonr.geo.ellipsoid import surface_normal
 from atmonr.sensors.granule import Granule
 
-_EVERY = 17  # every so many pixels are plenty to find their middle; a prime number meets all columns
+_EVERY = 17  # so many pixels are plenty to find their middle; a prime number meets all columns
+_FEW = 100_000  # of so few pixels all are taken
 
 
 class BoundingBox(NamedTuple):
@@ -59,6 +63,8 @@ class Survey:
         latitude_deg: geodetic latitude of the mean vertical of all these pixels.
         longitude_deg: its longitude, in [-180, 180).
         nadir_view: the view nearest to nadir of those that are located at all.
+        latitude: (V, L, P) of the lines and pixels to keep [degrees].
+        longitude: (V, L, P) [degrees].
     """
 
     lines: slice
@@ -66,9 +72,11 @@ class Survey:
     latitude_deg: float
     longitude_deg: float
     nadir_view: int
+    latitude: NDArray[np.float32]
+    longitude: NDArray[np.float32]
 
 
-def survey(granule: Granule, bbox: BoundingBox | None, block_lines: int) -> Survey:
+def survey(granule: Granule, bbox: BoundingBox | None, views_at_once: int) -> Survey:
     """Read the geolocation of all views once.
 
     Raises:
@@ -79,17 +87,20 @@ def survey(granule: Granule, bbox: BoundingBox | None, block_lines: int) -> Surv
     total, kept_per_view = np.zeros(3), np.zeros(views, dtype=int)
     any_line, any_pixel = np.zeros(lines, dtype=bool), np.zeros(pixels, dtype=bool)
     located = False
-    for block in line_blocks(slice(0, lines), block_lines):
-        data = granule.read_lines(block, ("latitude", "longitude"))
-        latitude, longitude = data.latitude.to_numpy(), data.longitude.to_numpy()
+    latitudes, longitudes = (np.empty(granule.shape, dtype=np.float32) for _ in range(2))
+    for block in blocks(views, views_at_once):
+        data = granule.read_lines(slice(0, lines), ("latitude", "longitude"), block)
+        latitudes[block], longitudes[block] = data.latitude.to_numpy(), data.longitude.to_numpy()
+        latitude, longitude = latitudes[block], longitudes[block]
         keep = np.isfinite(latitude) & np.isfinite(longitude)
         located |= bool(keep.any())
         if bbox is not None:
             keep &= bbox.contains(latitude, longitude)
-        some = np.flatnonzero(keep)[::_EVERY]
+        some = np.flatnonzero(keep)
+        some = some[:: _EVERY if some.size > _FEW else 1]
         total += surface_normal(latitude.ravel()[some], longitude.ravel()[some]).sum(axis=0)
-        kept_per_view += keep.sum(axis=(1, 2))
-        any_line[block] = keep.any(axis=(0, 2))
+        kept_per_view[block] = keep.sum(axis=(1, 2))
+        any_line |= keep.any(axis=(0, 2))
         any_pixel |= keep.any(axis=(0, 1))
     if not located:
         raise GranuleError(f"{granule.path}: no pixel has a latitude and longitude; expected at least one")
@@ -99,19 +110,22 @@ def survey(granule: Granule, bbox: BoundingBox | None, block_lines: int) -> Surv
         )
     angles = np.where(kept_per_view > 0, np.abs(granule.view_angle_deg), np.inf)
     longitude_deg = float(np.degrees(np.arctan2(total[1], total[0])))
+    kept_lines, kept_pixels = _span(any_line), _span(any_pixel)
     return Survey(
-        lines=_span(any_line),
-        pixels=_span(any_pixel),
+        lines=kept_lines,
+        pixels=kept_pixels,
         latitude_deg=float(np.degrees(np.arctan2(total[2], np.hypot(total[0], total[1])))),
         longitude_deg=longitude_deg if longitude_deg < 180.0 else -180.0,
         nadir_view=int(np.argmin(angles)),
+        latitude=latitudes[:, kept_lines, kept_pixels],
+        longitude=longitudes[:, kept_lines, kept_pixels],
     )
 
 
-def line_blocks(lines: slice, block_lines: int) -> Iterator[slice]:
-    """Consecutive blocks that cover the lines; all but the last have `block_lines` lines."""
-    for start in range(lines.start, lines.stop, block_lines):
-        yield slice(start, min(start + block_lines, lines.stop))
+def blocks(count: int, size: int) -> Iterator[slice]:
+    """Consecutive blocks that cover so many; all but the last have the given size."""
+    for start in range(0, count, size):
+        yield slice(start, min(start + size, count))
 
 
 def _span(flags: NDArray[np.bool_]) -> slice:

@@ -130,8 +130,21 @@ def test_existing_outputs_are_refused(granule: Path, scene: Path, run: Path, che
 
 def test_several_granules_are_not_written_into_a_scene(granule: Path, scene: Path) -> None:
     before = sorted(scene.iterdir())
-    assert refused(call("ingest", granule, granule, "-o", scene), 2, "s.zarr", "is a scene")
+    assert refused(call("ingest", granule, granule, "-o", scene), 2, "s.zarr", "choose a folder")
     assert sorted(scene.iterdir()) == before
+
+
+def test_a_bad_granule_does_not_keep_others_from_being_ingested(granule: Path, tmp_path: Path) -> None:
+    bad, missing = tmp_path / "bad.nc", tmp_path / "missing.nc"
+    bad.write_bytes(granule.read_bytes()[:2000])
+    (tmp_path / "scenes").mkdir()
+    result = call("ingest", bad, granule, missing, "-o", tmp_path / "scenes", "-q")
+    made = tmp_path / "scenes" / f"{granule.stem}.zarr"
+    assert result.exit_code == 65
+    assert result.stdout == f"{made}\n" and list((tmp_path / "scenes").iterdir()) == [made]
+    lines = result.stderr.splitlines()
+    assert lines[0] == "2 of 3 granules failed:"
+    assert "bad.nc: not readable" in lines[1] and "missing.nc: no such file" in lines[2]
 
 
 def test_resuming_what_is_not_this_run(scene: Path, run: Path, tmp_path: Path, checkout: Path) -> None:

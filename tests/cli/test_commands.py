@@ -73,12 +73,12 @@ def test_version() -> None:
 def test_ingest_of_one_granule(monkeypatch: pytest.MonkeyPatch) -> None:
     opened = replace(monkeypatch, "atmonr.sensors.harp2", "open_harp2", nullcontext("granule"))
     made = replace(monkeypatch, "atmonr.store.ingest", "ingest", Path("s.zarr"))
-    result = call("ingest", "g.nc", "-o", "s.zarr", "--bbox", 170, -5, -170, 5, "--max-view-zenith", 60)
+    result = call("ingest", "g.nc", "-o", "s.zarr", "--crop-bbox", 170, -5, -170, 5, "--max-view-angle", 45)
     ((args, kwargs),) = made.calls
     assert opened.calls[0][0] == (Path("g.nc"),)
     assert args == ("granule", Path("s.zarr"))
     assert kwargs["bbox"] == (170.0, -5.0, -170.0, 5.0)
-    assert kwargs["max_view_zenith_deg"] == 60.0
+    assert kwargs["max_view_angle_deg"] == 45.0
     assert kwargs["top_height_m"] == 20_000.0
     assert result.stdout == "s.zarr\n"
 
@@ -92,6 +92,13 @@ def test_ingest_of_several_granules_fills_a_folder(monkeypatch: pytest.MonkeyPat
     made = replace(monkeypatch, "atmonr.store.ingest", "ingest")
     call("ingest", "a.L1B.nc", "b.nc", "-o", "scenes")
     assert [args[1] for args, _ in made.calls] == [Path("scenes/a.L1B.zarr"), Path("scenes/b.zarr")]
+
+
+def test_ingest_of_one_granule_into_a_folder_is_like_that_of_several(monkeypatch: pytest.MonkeyPatch) -> None:
+    replace(monkeypatch, "atmonr.sensors.harp2", "open_harp2", nullcontext())
+    made = replace(monkeypatch, "atmonr.store.ingest", "ingest")
+    call("ingest", "data/a.L1B.nc", "-o", "scenes/")
+    assert [args[1] for args, _ in made.calls] == [Path("scenes/a.L1B.zarr")]
 
 
 def test_train_applies_overrides_and_passes_every_scene(

@@ -230,9 +230,13 @@ def _set(name: str, value: float):
 
 BAD = {
     "title of another product": (lambda f: f.setncatts({"title": "OCI", "instrument": "OCI"}), "OCI"),
-    "level 1C": (
-        lambda f: f.setncatts({"title": "PACE HARP2 Level-1C Data", "processing_level": "L1C"}),
-        "Level-1C",
+    "title of level 1C": (
+        lambda f: f.setncattr("title", "PACE HARP2 Level-1C Data"),
+        r"latitude has the shape .*expected \(rows, columns\)",
+    ),
+    "level 2": (
+        lambda f: f.setncatts({"title": "PACE HARP2 Level-2 Data", "processing_level": "L2"}),
+        "Level-1B' or 'HARP2 Level-1C'",
     ),
     "no group of geolocation": (
         lambda f: f.renameGroup("geolocation_data", "x"),

@@ -24,6 +24,7 @@ from tests.sensors.granules import (
     GEOLOCATION,
     IRRADIANCES,
     NAME,
+    VIEW_ANGLES_DEG,
     Layout,
     create_granule,
     fill_granule,
@@ -73,19 +74,41 @@ def test_geometry_and_table_of_views_are_kept_bit_for_bit(tmp_path):
     np.testing.assert_allclose(scene.read("time"), np.broadcast_to(expected, (90, 12)), atol=1e-6)
 
 
-def test_a_scene_of_several_blocks_is_the_whole_granule(tmp_path):
-    fields = make_fields(image=(135, 70))
+def test_a_scene_of_several_blocks_is_the_whole_granule(tmp_path, monkeypatch):
+    monkeypatch.setattr("atmonr.store.layout._RAYS_AT_ONCE", 1)
+    fields = make_fields(image=(20, 10))
     done: list[tuple[int, int]] = []
     scene = make_scene(tmp_path, fields, progress=lambda lines, total: done.append((lines, total)))
     np.testing.assert_array_equal(scene.read("latitude"), fields["latitude"])
     np.testing.assert_array_equal(np.diff(scene.read("time")[0]) > 0, True)
-    assert done == [(128, 135), (135, 135)]
+    assert done == [(views, 90) for views in range(15, 91, 15)]
 
 
 def test_every_tenth_view_is_held_out(tmp_path):
     scene = make_scene(tmp_path)
     np.testing.assert_array_equal(np.flatnonzero(scene.holdout), np.arange(5, 90, 10))
     assert set(scene.view_band[scene.holdout]) == {0, 1, 2, 3}
+
+
+def test_views_beyond_an_angle_are_left_out_and_the_same_ones_held_out(tmp_path):
+    fields = make_fields()
+    scene = make_scene(tmp_path, fields, max_view_angle_deg=45.0)
+    kept = np.flatnonzero(np.abs(VIEW_ANGLES_DEG) <= 45.0)
+    assert scene.shape == (kept.size, 12, 9) and 50 < kept.size < 90
+    np.testing.assert_array_equal(scene.read("view"), kept)
+    np.testing.assert_array_equal(scene.read("latitude"), fields["latitude"][kept])
+    np.testing.assert_array_equal(scene.holdout, kept % 10 == 5)
+    np.testing.assert_allclose(scene.view_angle_deg, VIEW_ANGLES_DEG[kept], rtol=1e-6)
+    np.testing.assert_array_equal(scene.view_band, np.repeat([1, 2, 3, 0], [10, 60, 10, 10])[kept])
+
+
+@pytest.mark.parametrize(
+    ("angle", "words"), [(0.1, "no view within 0.1"), (1.0, "held out"), (-5.0, "above 0")]
+)
+def test_an_angle_that_leaves_too_few_views_is_refused(tmp_path, angle, words):
+    with pytest.raises(UsageError, match=words):
+        make_scene(tmp_path, max_view_angle_deg=angle)
+    assert not (tmp_path / "scene.zarr").exists()
 
 
 def test_unusable_rays_are_masked_in_every_variable(tmp_path):
@@ -128,8 +151,8 @@ def test_arrays_are_sharded_with_chunks_that_suit_a_tile(tmp_path):
     array = scene.group["reflectance"]
     assert isinstance(array, zarr.Array)
     assert array.chunks == (15, 64, 64)
-    assert array.shards is not None and array.shards[0] == 90
-    assert sum(path.is_file() for path in (scene.path / "reflectance" / "c").rglob("*")) == 2
+    assert array.shards == (90, 192, 128)
+    assert sum(path.is_file() for path in (scene.path / "reflectance" / "c").rglob("*")) == 1
 
 
 def test_provenance_names_the_source_and_what_was_assumed(tmp_path):

@@ -7,7 +7,7 @@ import pytest
 
 from atmonr.errors import GranuleError, UsageError
 from atmonr.sensors.harp2 import open_harp2
-from atmonr.store.survey import BoundingBox, line_blocks, survey
+from atmonr.store.survey import BoundingBox, blocks, survey
 from tests.sensors.granules import NAME, make_fields, write_granule
 
 
@@ -37,6 +37,8 @@ def test_a_box_keeps_the_lines_and_pixels_that_it_meets(tmp_path):
     with open_harp2(write_granule(tmp_path / NAME, fields)) as granule:
         part = survey(granule, box, 5)
     assert (part.lines, part.pixels) == (slice(3, 9), slice(2, 6))
+    np.testing.assert_array_equal(part.latitude, fields["latitude"][:, 3:9, 2:6])
+    np.testing.assert_array_equal(part.longitude, fields["longitude"][:, 3:9, 2:6])
 
 
 def test_a_box_may_cross_the_dateline():
@@ -66,5 +68,5 @@ def test_a_box_beside_the_granule_and_a_granule_without_places_are_refused(tmp_p
         survey(granule, None, 5)
 
 
-def test_blocks_cover_the_lines_once():
-    assert list(line_blocks(slice(3, 14), 5)) == [slice(3, 8), slice(8, 13), slice(13, 14)]
+def test_blocks_cover_everything_once():
+    assert list(blocks(11, 5)) == [slice(0, 5), slice(5, 10), slice(10, 11)]
