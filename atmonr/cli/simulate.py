@@ -34,6 +34,9 @@ def simulate(
     subpixels: Annotated[
         int, typer.Option(min=1, help="Lines of sight per pixel, both ways: a pixel is an area.")
     ] = 2,
+    earthcare: Annotated[
+        bool, typer.Option("--earthcare", help="Add an EarthCARE lidar frame on a track across the cloud.")
+    ] = False,
     quiet: QuietOption = False,
 ) -> None:
     """Make a granule in the native layout, with known truth."""
@@ -41,7 +44,7 @@ def simulate(
     from atmonr.simulate.session import simulate as make_granule
 
     with progress_bar("simulate", quiet) as progress:
-        written = make_granule(
+        written: tuple[Path, ...] = make_granule(
             preset,
             out,
             volume=volume,
@@ -59,5 +62,9 @@ def simulate(
             subpixels=subpixels,
             progress=progress,
         )
+    if earthcare:
+        from atmonr.simulate.earthcare import simulate_frame
+
+        written = (*written, simulate_frame(written[1], out, noise=noise, seed=seed))
     for path in written:
         typer.echo(path)

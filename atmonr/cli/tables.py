@@ -6,12 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 
 def show_scores(scores: Mapping[str, Any], title: str = "Scores") -> None:
     """Print nested scores, one number a line under its dotted name."""
-    table = Table("score", "value", title=title)
+    # A name or text that is too long for the terminal goes on in the next line; cut, it would say nothing.
+    table = Table(Column("score", overflow="fold"), Column("value", overflow="fold"), title=title)
     for name, value in _flatten(scores):
         table.add_row(name, f"{value:.4g}" if isinstance(value, float) else str(value))
     Console().print(table)

@@ -50,11 +50,10 @@ class ExtractFile:
         Raises:
             SceneError: If the file cannot be read or holds a value that is negative or not finite.
         """
-        with _opened(self.path) as dataset:
+        with open_dataset(self.path) as dataset:
             variable = dataset["extinction"].isel(y=rows, x=columns)
             if self.wavelengths_nm:
-                band = int(np.argmin(np.abs(np.subtract(self.wavelengths_nm, wavelength_nm))))
-                variable = variable.isel(band=band)
+                variable = variable.isel(band=nearest_band(self.wavelengths_nm, wavelength_nm))
             values = np.asarray(variable.transpose("altitude", "y", "x").values, np.float32)
         known = values[~np.isnan(values)] if self.mosaic else values
         if not (np.isfinite(known).all() and known.min(initial=0.0) >= 0):
@@ -70,7 +69,7 @@ def open_extract(path: Path) -> ExtractFile:
     Raises:
         SceneError: If the file is not an extract; names the file and what is missing.
     """
-    with _opened(path) as dataset:
+    with open_dataset(path) as dataset:
         missing = [name for name in ("extinction", "x", "y", "altitude") if name not in dataset.variables]
         if missing or "frame" not in dataset.attrs:
             lacking = f"variable {missing[0]}" if missing else "attribute frame"
@@ -108,7 +107,17 @@ def ascending(path: Path, name: str, values: Sequence[float] | NDArray[Any]) -> 
     return coordinate
 
 
-def _opened(path: Path) -> xr.Dataset:
+def nearest_band(wavelengths_nm: Sequence[float], wavelength_nm: float) -> int:
+    """Return the index of the band nearest to a wavelength."""
+    return int(np.argmin(np.abs(np.subtract(wavelengths_nm, wavelength_nm))))
+
+
+def open_dataset(path: Path) -> xr.Dataset:
+    """Open the netCDF file of an extract.
+
+    Raises:
+        SceneError: If there is none, or it is not netCDF.
+    """
     if not path.is_file():
         raise SceneError(f"{path}: no such file; expected the output of atmonr merge")
     try:

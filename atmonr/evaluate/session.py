@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,12 @@ from numpy.typing import NDArray
 from atmonr.atomic import atomic_file, sha256
 from atmonr.errors import SceneError, UsageError
 from atmonr.evaluate import volume
-from atmonr.evaluate.extract_file import ExtractFile, open_extract
+from atmonr.evaluate.earthcare import score_earthcare
+from atmonr.evaluate.extract_file import ExtractFile
 from atmonr.evaluate.remap import on_truth_cells
+from atmonr.evaluate.track_file import VoxelTrack, open_track_file
 from atmonr.evaluate.truth import Truth, block_means, cell_edges, coarsened, read_truth, with_clear_air
+from atmonr.geo.track import MAX_TIME_OFFSET_S
 from atmonr.run import Run
 
 # 0.1 per kilometre: thinner than any cloud that reflected sunlight shows as one.
@@ -33,17 +37,21 @@ def evaluate(
     out: Path,
     pictures: Path | None,
     coarsen: int = 1,
+    earthcare: Path | None = None,
+    max_time_offset_s: float = MAX_TIME_OFFSET_S,
 ) -> dict[str, Any]:
     """Score an extract and write the scores as JSON.
 
     Args:
-        extract: File from `atmonr merge`.
+        extract: File from `atmonr merge`; one on a curtain grid is scored against its lidar only.
         truth: File with the true extinction; without it the volume is not scored.
         run: Run folder, for the scores on held-out rays and the loss curve.
         out: JSON file to make; undefined scores are null in it.
         pictures: Folder for pictures, made if need be; none are drawn without it.
         coarsen: Blocks of this many columns each way are averaged, in truth and extract, before the volume
             is scored: for a truth that is finer than what the sensor could see.
+        earthcare: EarthCARE ATL_EBD_2A file, to compare the extract with along the lidar's track.
+        max_time_offset_s: By how much the lidar may have passed before or after the observation [s].
 
     Returns:
         What `out` holds.
@@ -51,39 +59,47 @@ def evaluate(
     Raises:
         UsageError: If there is nothing to score against, `out` exists, a mosaic is scored as a run's, or the
             truth is too small to be coarsened so.
-        SceneError: If an input is unreadable or not as expected.
+        SceneError: If an input is unreadable or not as expected, or does not meet the extract.
+        GranuleError: If the lidar's file is unreadable or not as expected.
         ResumeError: If `run` is not a run folder.
         StoreError: If `out` or a picture cannot be written.
     """
-    if truth is None and run is None:
-        raise UsageError("nothing to score against: give --truth, --run or both")
+    if truth is None and run is None and earthcare is None:
+        raise UsageError("nothing to score against: give --truth, --earthcare, --run or several")
     if out.exists():
         raise UsageError(f"{out}: exists already; choose another name or remove it first")
-    file = open_extract(extract)
-    score: dict[str, Any] = {"extract": {"file": extract.name, "sha256": sha256(extract), **_identity(file)}}
-    if run is not None:
+    track = open_track_file(extract)
+    file = track.file if isinstance(track, VoxelTrack) else None
+    if file is None and (truth is not None or run is not None):
+        raise UsageError(f"{extract}: is on a lidar's profiles; --truth and --run need one on a voxel grid")
+    identity = {"file": extract.name, "sha256": sha256(extract), **_identity(track.attrs)}
+    score: dict[str, Any] = {"extract": identity}
+    if file is not None and run is not None:
         score["heldout"] = _heldout(Run.open(run), file, pictures)
-    if truth is not None:
-        known = read_truth(truth)
-        score["truth"] = {
-            "file": truth.name,
-            "sha256": sha256(truth),
-            "wavelength_nm": known.wavelength_nm,
-            "coarsened_columns": coarsen,
-        }
-        edges = cell_edges(file.altitude_m)
-        padded = with_clear_air(known, edges[0], edges[-1])
-        estimate, covered = on_truth_cells(file, padded)
-        if coarsen > 1:
-            padded = coarsened(padded, coarsen)
-            estimate, covered = (block_means(values, coarsen) for values in (estimate, covered))
-        score["volume"] = score_volume(estimate, padded, covered)
-        if pictures is not None:
-            _draw_volume(pictures, estimate, padded, score["volume"])
+    if file is not None and truth is not None:
+        score |= _against_truth(file, truth, coarsen, pictures)
+    if earthcare is not None:
+        score["earthcare"] = score_earthcare(track, earthcare, max_time_offset_s, pictures)
     score = _finite(score)
     with atomic_file(out) as temporary:
         temporary.write_text(json.dumps(score, indent=2) + "\n", encoding="utf-8")
     return score
+
+
+def _against_truth(file: ExtractFile, path: Path, coarsen: int, pictures: Path | None) -> dict[str, Any]:
+    """What the truth is, and the scores of the volume."""
+    known = read_truth(path)
+    edges = cell_edges(file.altitude_m)
+    padded = with_clear_air(known, edges[0], edges[-1])
+    estimate, covered = on_truth_cells(file, padded)
+    if coarsen > 1:
+        padded = coarsened(padded, coarsen)
+        estimate, covered = (block_means(values, coarsen) for values in (estimate, covered))
+    scores = score_volume(estimate, padded, covered)
+    if pictures is not None:
+        _draw_volume(pictures, estimate, padded, scores)
+    identity = {"file": path.name, "sha256": sha256(path), "wavelength_nm": known.wavelength_nm}
+    return {"truth": {**identity, "coarsened_columns": coarsen}, "volume": scores}
 
 
 def score_volume(estimate: FloatArray, truth: Truth, covered: FloatArray) -> dict[str, Any]:
@@ -183,9 +199,9 @@ def _draw_volume(folder: Path, estimate: FloatArray, truth: Truth, scores: dict[
     pictures.mean_profile(estimate, truth, folder / "profile.png", scale=scores["best_scale"])
 
 
-def _identity(file: ExtractFile) -> dict[str, Any]:
+def _identity(attrs: Mapping[str, Any]) -> dict[str, Any]:
     names = ("scene", "scene_id", "checkpoint", "checkpoint_sha256", "run_config_sha256")
-    return {name: file.attrs[name] for name in names if name in file.attrs}
+    return {name: attrs[name] for name in names if name in attrs}
 
 
 def _finite(value: Any) -> Any:

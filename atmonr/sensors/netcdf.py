@@ -57,6 +57,16 @@ class NetcdfFile:
         values = np.ravel(value)
         return float(values[0]) if values.size and np.issubdtype(values.dtype, np.number) else None
 
+    def text(self, name: str) -> str | None:
+        """The text of a string variable of one element, None if there is no such variable."""
+        variable = self._find(name)
+        if variable is None or variable.size != 1:
+            return None
+        try:
+            return str(np.ravel(variable[...])[0])
+        except (OSError, RuntimeError, ValueError):  # damaged, or no text
+            return None
+
     def has(self, name: str) -> bool:
         """Whether the file has a variable."""
         return self._find(name) is not None

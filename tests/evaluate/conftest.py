@@ -71,6 +71,7 @@ def write_extract(tmp_path: Path) -> Callable[..., Path]:
         step_m=320.0,
         top_m=8_000.0,
         name="extract.nc",
+        attrs=None,
     ):
         frame = Frame(latitude, longitude, (-half_m, -half_m, 0.0), (half_m, half_m, 20_000.0))
         x = np.arange(-half_m + step_m / 2, half_m, step_m)
@@ -80,7 +81,7 @@ def write_extract(tmp_path: Path) -> Callable[..., Path]:
         dataset = xr.Dataset(
             {"extinction": (("altitude", "y", "x"), np.asarray(function(lat, lon, height, x3, y), "f4"))},
             {"altitude": z, "y": x, "x": x},
-            {"frame": json.dumps(frame.to_json()), "scene": "cloud", "scene_id": "s" * 64},
+            {"frame": json.dumps(frame.to_json()), "scene": "cloud", "scene_id": "s" * 64} | (attrs or {}),
         )
         dataset.to_netcdf(tmp_path / name)
         return tmp_path / name

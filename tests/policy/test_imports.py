@@ -40,7 +40,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "tasks": {"config", "layout", "feed", "fields", "render", "geo", "store", "evaluate"},
     "train": {"checkpoint_file", "config", "layout", "provenance", "run", "stop", "tasks.base", "world"},
     "extract": {"fields", "geo", "run", "stop", "store", "world"},
-    "evaluate": {"geo", "run"},
+    "evaluate": {"geo", "run", "sensors"},  # a lidar's profiles are compared with
     "config": {"config_errors"},
     "run": {"config"},
     "seats": {"device", "meeting", "network"},
