@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 import sys
@@ -21,8 +22,15 @@ def provenance() -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in ("torch", "numpy", "xarray", "zarr", "netCDF4")},
         "command": sys.argv,
+        "container_image": _container_image(),
         "created_utc": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def _container_image() -> str | None:
+    """Return the digest of the container this runs in, if its image tells, or else the image's name."""
+    digest, image = (os.environ.get(name) for name in ("ATMONR_IMAGE_DIGEST", "APPTAINER_CONTAINER"))
+    return digest or (Path(image).name if image else None)
 
 
 def _git_commit() -> str | None:

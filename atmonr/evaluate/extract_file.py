@@ -30,7 +30,7 @@ class ExtractFile:
         altitude_m: Cell centres [m above the ellipsoid], ascending, shape (Z,).
         wavelengths_nm: One per band, or empty when all bands share one extinction.
         attrs: Global attributes of the file.
-        mosaic: Whether it holds several scenes, with cells between and beside them that none covers.
+        mosaic: Whether it holds several scenes.
     """
 
     path: Path
@@ -45,7 +45,7 @@ class ExtractFile:
     def extinction(self, wavelength_nm: float, rows: slice, columns: slice) -> NDArray[np.float32]:
         """Return extinction [m^-1] of shape (altitude, rows, columns) of the band nearest to a wavelength.
 
-        Cells of a mosaic that no scene covers are NaN.
+        Cells that no scene covers, or that are under ground, are NaN.
 
         Raises:
             SceneError: If the file cannot be read or holds a value that is negative or not finite.
@@ -55,10 +55,10 @@ class ExtractFile:
             if self.wavelengths_nm:
                 variable = variable.isel(band=nearest_band(self.wavelengths_nm, wavelength_nm))
             values = np.asarray(variable.transpose("altitude", "y", "x").values, np.float32)
-        known = values[~np.isnan(values)] if self.mosaic else values
+        known = values[~np.isnan(values)]
         if not (np.isfinite(known).all() and known.min(initial=0.0) >= 0):
             raise SceneError(
-                f"{self.path}: variable extinction: negative or missing values; expected finite ones >= 0 m-1"
+                f"{self.path}: variable extinction: negative or infinite values; expected >= 0 m-1 or missing"
             )
         return values
 
@@ -70,6 +70,11 @@ def open_extract(path: Path) -> ExtractFile:
         SceneError: If the file is not an extract; names the file and what is missing.
     """
     with open_dataset(path) as dataset:
+        if dataset.attrs.get("grid", "voxel") != "voxel":
+            raise SceneError(
+                f"{path}: is on a {dataset.attrs['grid']} grid; expected voxels, from atmonr extract --grid "
+                "voxel"
+            )
         missing = [name for name in ("extinction", "x", "y", "altitude") if name not in dataset.variables]
         if missing or "frame" not in dataset.attrs:
             lacking = f"variable {missing[0]}" if missing else "attribute frame"

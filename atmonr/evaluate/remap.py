@@ -107,7 +107,7 @@ class _Box:
             inside = inside & (cell >= 0) & (cell < edges.size - 1)
             cells.append(np.clip(cell, 0, edges.size - 2))
         values = self.values[tuple(cells)]
-        inside = inside & ~np.isnan(values)  # a mosaic has holes
+        inside = inside & ~np.isnan(values)  # not every cell is air that a scene covers
         return np.where(inside, values, 0.0), inside
 
 

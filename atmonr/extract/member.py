@@ -11,7 +11,9 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from atmonr.extract.grid import VoxelGrid
+from atmonr.extract.columns import column_numbers
+from atmonr.extract.footprint import Footprint
+from atmonr.extract.grids.voxel import VoxelGrid
 from atmonr.extract.mosaic_grid import edges, same_place
 from atmonr.extract.parts import Parts
 from atmonr.extract.shards import Shard
@@ -80,7 +82,10 @@ class Member:
     @cached_property
     def grid(self) -> VoxelGrid:
         """The grid it was extracted on."""
-        return self.parts.grid
+        grid = self.parts.grid
+        if not isinstance(grid, VoxelGrid):
+            raise TypeError(f"a member of a mosaic of voxels is on a {grid.kind} grid")
+        return grid
 
     @cached_property
     def top_m(self) -> float:
@@ -91,14 +96,28 @@ class Member:
         """Return columns of a grid as this scene sees them."""
         layer = target.points((slice(0, 1), rows, columns))[0]
         xy = self._seen_from(target.frame, layer)
-        with np.errstate(invalid="ignore"):
-            distance = (self._edges[:, 2] - xy @ self._edges[:, :2].T).min(-1)
-        # A place on the far side of the Earth has no coordinates here.
-        return Columns(xy, np.where(np.isfinite(distance), distance, -np.inf))
+        return Columns(xy, self._footprint.distance_m(xy))
 
     def levels(self, heights_m: FloatArray) -> NDArray[np.bool_]:
         """Which heights it has cells at."""
         return heights_m < self.top_m * (1 + _SNAP_CELLS)
+
+    def surface(self, columns: Columns) -> Values:
+        """Return the height of the ground under columns [m], that of its own nearest; NaN if unknown."""
+        known, _ = column_numbers(self.parts)
+        if known is None:
+            return np.full(columns.distance_m.shape, np.nan, np.float32)
+        row, column = (
+            np.clip(np.rint((at - first) / step), 0, count - 1)
+            for at, first, step, count in zip(
+                np.moveaxis(np.nan_to_num(columns.xy_m[..., ::-1]), -1, 0),
+                self.grid.first_m[1:],
+                self.grid.step_m[1:],
+                self.grid.shape[1:],
+                strict=True,
+            )
+        )
+        return known[row.astype(int), column.astype(int)]
 
     def average(self, target: VoxelGrid, rows: slice, columns: slice) -> Values:
         """Return its extinction [m^-1] in cells of a grid, whole columns, shape (band, altitude, y, x).
@@ -123,20 +142,10 @@ class Member:
         return total if nz * ny * nx == 1 else total / np.float32(nz * ny * nx)
 
     @cached_property
-    def _edges(self) -> FloatArray:
-        """Lines a, b, c around the scene, (N, 3): a point is inside by c - a x - b y metres.
-
-        Those of the extract's box, and of the footprint in it: where no image looked, nothing was learned.
-        """
+    def _footprint(self) -> Footprint:
+        """The part of the extract's box where images looked."""
         (south, north), (west, east) = edges(self.grid, 1), edges(self.grid, 2)
-        box = [(1.0, 0.0, east), (-1.0, 0.0, -west), (0.0, 1.0, north), (0.0, -1.0, -south)]
-        scene = self.parts.plan["source"]["scene"]
-        corners = np.array(scene.get("outline_m") or np.empty((0, 2)), np.float64)
-        along = np.roll(corners, -1, axis=0) - corners
-        outward = np.stack([along[:, 1], -along[:, 0]], axis=-1) / np.linalg.norm(along, axis=-1)[:, None]
-        # The outline joins centres of pixels.
-        reach = (outward * corners).sum(-1) + scene.get("pixel_m", 0.0) / 2
-        return np.concatenate([box, np.column_stack([outward, reach])])
+        return Footprint.of(self.parts.plan["source"]["scene"], (west, south, east, north))
 
     def _seen_from(self, frame: Frame, layer: FloatArray) -> FloatArray:
         """Places (..., 3) of another frame in this scene's, (..., 2); their verticals are the same."""
@@ -180,7 +189,7 @@ class Member:
     @cached_property
     def _shards(self) -> dict[tuple[int, int], Shard]:
         # Shards are whole columns: there is one layer of them.
-        return {shard.index[1:]: shard for shard in self.parts.shards}
+        return {(shard.index[1], shard.index[2]): shard for shard in self.parts.shards}
 
 
 def _neighbour(at_m: FloatArray, grid: VoxelGrid, axis: int) -> tuple[NDArray[np.intp], Values]:

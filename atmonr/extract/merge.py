@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import netCDF4
+import numpy as np
 
 from atmonr.atomic import atomic_file, netcdf_errors
 from atmonr.errors import SceneError, UsageError
+from atmonr.extract.columns import RAY_COUNT, SURFACE, column_numbers, inputs_of
+from atmonr.extract.global_mosaic import write_global_mosaic
+from atmonr.extract.granules import refuse_unlike
 from atmonr.extract.mosaic import members_of, write_mosaic
-from atmonr.extract.netcdf import Product, define
+from atmonr.extract.netcdf import MISSING, Product, define
 from atmonr.extract.parts import Parts
+from atmonr.extract.presence import Presence
+from atmonr.extract.support import Boxes, describe
 
 _NAMED = 8
 
@@ -50,7 +57,7 @@ def merge(
         raise UsageError(f"{out}: exists already; choose another name or remove it first")
     sources = [open_complete(path) for path in parts]
     wavelengths = band_wavelengths(sources[0])
-    members = members_of(sources)
+    kind = _common_kind(sources)
     if len(sources) > 1:
         # Found now rather than after hours of work.
         for source in sources:
@@ -62,11 +69,13 @@ def merge(
         netCDF4.Dataset(temporary, "w", format="NETCDF4") as dataset,
     ):
         if len(sources) == 1:
-            _copy(sources[0], define(dataset, _product(sources[0], wavelengths)))
+            _copy(sources[0], define(dataset, _product(sources[0], wavelengths)), dataset)
+        elif kind == "global":
+            write_global_mosaic(dataset, sources, wavelengths)
         else:
             write_mosaic(
                 dataset,
-                members,
+                members_of(sources),
                 wavelengths,
                 horizontal_step_m=horizontal_step_m,
                 vertical_step_m=vertical_step_m,
@@ -101,10 +110,37 @@ def band_wavelengths(parts: Parts) -> tuple[float, ...]:
     return wavelengths
 
 
+def _common_kind(sources: Sequence[Parts]) -> str:
+    """Return the kind of grid of extractions that may become one file.
+
+    Raises:
+        UsageError: If they may not.
+    """
+    kinds = sorted({source.grid.kind for source in sources})
+    if len(kinds) > 1:
+        raise UsageError(f"extractions on {' and '.join(kinds)} grids; expected all on one kind of grid")
+    if len(sources) > 1:
+        if kinds[0] not in ("voxel", "global"):
+            raise UsageError(
+                f"{len(sources)} extractions on {kinds[0]} grids, which no mosaic is made of; merge each to "
+                "a file of its own"
+            )
+        refuse_unlike(sources)
+    return kinds[0]
+
+
 def _product(parts: Parts, wavelengths_nm: tuple[float, ...]) -> Product:
-    scene = parts.plan["source"]["scene"]
-    start = scene.get("time_coverage_start")
-    return Product(parts.grid, wavelengths_nm, start, _attributes(parts))
+    source = parts.plan["source"]
+    scene = source["scene"]
+    return Product(
+        parts.grid,
+        wavelengths_nm,
+        scene.get("time_coverage_start"),
+        scene.get("time_coverage_end"),
+        source.get(SURFACE),
+        describe(Boxes.of(scene)) if RAY_COUNT in source else None,
+        _attributes(parts),
+    )
 
 
 def _attributes(parts: Parts) -> dict[str, Any]:
@@ -122,6 +158,7 @@ def _attributes(parts: Parts) -> dict[str, Any]:
         "source_granule": granule,
         "source_file": provenance.get("source", ""),
         "source_sha256": provenance.get("source_sha256", ""),
+        "inputs": json.dumps(inputs_of(parts)),
         "scene": identity["scene"],
         "scene_id": identity["scene_id"],
         "run_config_sha256": identity["config_sha256"],
@@ -152,16 +189,27 @@ def _named(names: Sequence[str]) -> str:
     return ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
 
 
-def _copy(parts: Parts, variable: netCDF4.Variable) -> None:
+def _copy(parts: Parts, variable: netCDF4.Variable, dataset: netCDF4.Dataset) -> None:
     """Copy every shard, a few rows at a time, so that memory holds one compressed shard and little more."""
+    surface, counts = column_numbers(parts)
+    scene = parts.plan["source"]["scene"]
+    presence = Presence.of(parts.grid, scene, surface)
+    if surface is not None:
+        dataset["surface_altitude"][:] = np.where(np.isnan(surface), MISSING, surface)
     step = parts.grid.chunk_shape[1]
     for shard in parts.shards:
         array = parts.load(shard)
-        levels, rows, columns = shard.slices
+        levels, rows, *across = shard.slices
         for row in range(rows.start, rows.stop, step):
-            where = (levels, slice(row, min(row + step, rows.stop)), columns)
+            where = (levels, slice(row, min(row + step, rows.stop)), *across)
+            values = np.asarray(array[(slice(None), *where)])
+            values[:, ~presence.cells(parts.grid, where)] = MISSING
+            np.copyto(values, MISSING, where=np.isnan(values))
             # An extinction shared by all bands has no band dimension in the file.
-            if variable.ndim == 3:
-                variable[where] = array[(0, *where)]
+            if parts.bands == 1:
+                variable[where] = values[0]
             else:
-                variable[(slice(None), *where)] = array[(slice(None), *where)]
+                variable[(slice(None), *where)] = values
+            if counts is not None:
+                places, heights = parts.grid.places_m(where[1:]), parts.grid.heights_m(where)
+                dataset["ray_count"][where] = Boxes.of(scene).look_up(counts, places, heights)

@@ -4,32 +4,27 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Iterator, Sequence
 from itertools import combinations
-from typing import Any
 
 import netCDF4
 import numpy as np
 from numpy.typing import NDArray
 
-from atmonr.errors import UsageError
+from atmonr.extract.blend import Blend
+from atmonr.extract.columns import SURFACE
+from atmonr.extract.granules import Named, attributes_of, define_flags, in_order
+from atmonr.extract.grids.voxel import VoxelGrid
 from atmonr.extract.member import Member, ShardCache, Values
 from atmonr.extract.mosaic_grid import common_grid
-from atmonr.extract.netcdf import MISSING, Product, create_cells, define
+from atmonr.extract.netcdf import Product, define
 from atmonr.extract.overlap import Overlap
 from atmonr.extract.parts import Parts
 from atmonr.extract.shards import shards
 
-MOST_SCENES = 64  # one bit each
 # Bounds what is interpolated at a time.
 _CELLS_AT_ONCE = 1 << 22
 _SMALLEST_EDGE = 32
-_SAME_WAVELENGTH_NM = 1.0
-_WEIGHTS = (
-    "Where granules overlap, a cell is their mean, each weighted by the square of its column's horizontal "
-    "distance to the edge of the granule's extract; a granule fades to nothing at its edge."
-)
 _RESAMPLING = (
     "linear between cell centres of the granules along altitude, y and x; cells that coincide with those of "
     "the only granule there are copied"
@@ -37,19 +32,9 @@ _RESAMPLING = (
 
 
 def members_of(parts: Sequence[Parts]) -> list[Member]:
-    """Return the scenes of a mosaic in the order of their time, so that the order of arguments is no matter.
-
-    Raises:
-        UsageError: If they cannot be one product; says which and why.
-    """
-    if len(parts) > MOST_SCENES:
-        raise UsageError(f"{len(parts)} scenes: expected at most {MOST_SCENES}; merge fewer at a time")
-    _refuse_a_scene_twice(parts)
-    for other in parts[1:]:
-        _refuse_other_bands(parts[0], other)
+    """Return the scenes of a mosaic in the order of their time."""
     cache = ShardCache()
-    ordered = sorted(parts, key=lambda p: (_scene(p).get("time_coverage_start", ""), _scene_id(p)))
-    return [Member(p, name, cache) for p, name in zip(ordered, _names(ordered), strict=True)]
+    return [Member(granule.parts, granule.name, cache) for granule in in_order(parts)]
 
 
 def write_mosaic(
@@ -74,18 +59,24 @@ def write_mosaic(
         SceneError: If a shard is damaged.
     """
     grid = common_grid([member.grid for member in members], horizontal_step_m, vertical_step_m)
-    product = Product(grid, wavelengths_nm, None, _attributes(members))
+    granules = [Named(member.parts, member.name) for member in members]
+    about = {**attributes_of(granules), "mosaic_resampling": _RESAMPLING}
+    surface = members[0].parts.plan["source"].get(SURFACE)
+    product = Product(grid, wavelengths_nm, surface=surface, attributes=about)
     extinction = define(dataset, product)
-    flags = _define_flags(dataset, product, members)
-    extinction.ancillary_variables = flags.name
+    flags = define_flags(dataset, product, [granule.name for granule in granules])
+    extinction.ancillary_variables = " ".join([flags.name, *(["surface_altitude"] if surface else [])])
     overlaps = {pair: Overlap() for pair in combinations(range(len(members)), 2)}
-    for rows, columns in _blocks(product, members):
-        values, seen = compose(members, product, rows, columns, overlaps)
-        flags[:, rows, columns] = seen
+    bands = len(wavelengths_nm) or 1
+    for rows, columns in _blocks(grid, bands, members):
+        blend = compose(members, grid, bands, rows, columns, overlaps)
+        flags[:, rows, columns] = blend.seen
+        if surface:
+            dataset["surface_altitude"][rows, columns] = blend.surface_m
         if wavelengths_nm:
-            extinction[:, :, rows, columns] = values
+            extinction[:, :, rows, columns] = blend.mean
         else:
-            extinction[:, rows, columns] = values[0]
+            extinction[:, rows, columns] = blend.mean[0]
     found = [
         {"granules": [members[a].name, members[b].name], **overlap.summary()}
         for (a, b), overlap in overlaps.items()
@@ -96,50 +87,40 @@ def write_mosaic(
 
 def compose(
     members: Sequence[Member],
-    product: Product,
+    grid: VoxelGrid,
+    bands: int,
     rows: slice,
     columns: slice,
     overlaps: dict[tuple[int, int], Overlap],
-) -> tuple[Values, NDArray[Any]]:
-    """Return a block of the mosaic and which scenes are in it.
-
-    Returns:
-        The extinction [m^-1], shape (band, altitude, y, x), missing where there is no scene, and the bits of
-        the scenes that contribute, shape (altitude, y, x).
-    """
-    grid = product.grid
-    bands = len(product.band_wavelengths_nm) or 1
+) -> Blend:
+    """Return a block of the mosaic."""
     shape = (grid.shape[0], rows.stop - rows.start, columns.stop - columns.start)
-    mean, weight = np.zeros((bands, *shape), np.float32), np.zeros(shape, np.float32)
-    seen = np.zeros(shape, _flag_type(len(members)))
+    blend = Blend.of_nothing(bands, shape, len(members))
     present: dict[int, tuple[NDArray[np.bool_], Values]] = {}
     for bit, member in enumerate(members):
-        distance = member.columns(grid, rows, columns).distance_m
-        inside, levels = distance > 0, member.levels(grid.altitude_m)
+        seen = member.columns(grid, rows, columns)
+        inside, levels = seen.distance_m > 0, member.levels(grid.altitude_m)
         if not inside.any():
             continue
         values = member.average(grid, rows, columns)
-        own = np.where(inside, distance, 0.0).astype(np.float32) ** 2 * levels[:, None, None]
-        weight += own
-        # A running mean: a cell with one scene gets exactly that scene's value.
-        mean += (values - mean) * np.divide(own, weight, out=np.zeros_like(own), where=own > 0)
-        seen[own > 0] |= seen.dtype.type(1 << bit)
+        own = np.where(inside, seen.distance_m, 0.0).astype(np.float32) ** 2
+        blend.add(bit, values, own * levels[:, None, None])
+        blend.add_surface(member.surface(seen), own)
         present[bit] = inside, values.mean(0)
-    _compare(members, product, rows, columns, present, overlaps)
-    mean[:, weight == 0] = MISSING
-    return mean, seen
+    _compare(members, grid, rows, columns, present, overlaps)
+    blend.finish(grid.heights_m((slice(None), rows, columns)))
+    return blend
 
 
 def _compare(
     members: Sequence[Member],
-    product: Product,
+    grid: VoxelGrid,
     rows: slice,
     columns: slice,
     present: dict[int, tuple[NDArray[np.bool_], Values]],
     overlaps: dict[tuple[int, int], Overlap],
 ) -> None:
     """Note the optical depths of columns that two scenes share, over the heights that both have."""
-    grid = product.grid
     width = grid.shape[2]
     number = np.arange(rows.start, rows.stop)[:, None] * width + np.arange(columns.start, columns.stop)
     for (a, (inside_a, values_a)), (b, (inside_b, values_b)) in combinations(present.items(), 2):
@@ -149,112 +130,15 @@ def _compare(
         overlaps[a, b].add(number[both], *depths)
 
 
-def _blocks(product: Product, members: Sequence[Member]) -> Iterator[tuple[slice, slice]]:
+def _blocks(grid: VoxelGrid, bands: int, members: Sequence[Member]) -> Iterator[tuple[slice, slice]]:
     """Yield rows and columns of the mosaic, neighbours after one another so that shards are read once."""
-    cells = (len(product.band_wavelengths_nm) or 1) * product.grid.shape[0]
+    cells = bands * grid.shape[0]
     # Where a scene is finer than the mosaic its cells are what takes memory.
-    finer = max(math.ceil(product.grid.step_m[1] / member.grid.step_m[1] - 1e-6) for member in members)
+    finer = max(math.ceil(grid.step_m[1] / member.grid.step_m[1] - 1e-6) for member in members)
     edge = int(math.sqrt(_CELLS_AT_ONCE / cells) / finer) // _SMALLEST_EDGE * _SMALLEST_EDGE
     edge = max(edge, _SMALLEST_EDGE)
-    for shard in shards(product.grid):
+    for shard in shards(grid):
         _, rows, columns = shard.slices
         for row in range(rows.start, rows.stop, edge):
             for column in range(columns.start, columns.stop, edge):
                 yield slice(row, min(row + edge, rows.stop)), slice(column, min(column + edge, columns.stop))
-
-
-def _define_flags(dataset: netCDF4.Dataset, product: Product, members: Sequence[Member]) -> netCDF4.Variable:
-    kind = _flag_type(len(members))
-    variable = create_cells(dataset, product, "contributing_granules", kind.str[1:], product.grid.dims)
-    variable.setncatts(
-        {
-            "long_name": "granules that contribute to the cell",
-            "flag_masks": np.array([1 << bit for bit in range(len(members))], kind),
-            "flag_meanings": " ".join(member.name for member in members),
-            "coordinates": "latitude longitude",
-            "grid_mapping": "crs: latitude longitude",
-        }
-    )
-    return variable
-
-
-def _flag_type(count: int) -> np.dtype[Any]:
-    return np.dtype(next(kind for kind in ("u1", "u2", "u4", "u8") if count <= 8 * np.dtype(kind).itemsize))
-
-
-def _attributes(members: Sequence[Member]) -> dict[str, Any]:
-    """What the file tells of its origin."""
-    scenes = [_scene(member.parts) for member in members]
-    starts = [scene["time_coverage_start"] for scene in scenes if scene.get("time_coverage_start")]
-    ends = [scene["time_coverage_end"] for scene in scenes if scene.get("time_coverage_end")]
-    versions = sorted({str(member.parts.plan["source"]["atmonr_version"]) for member in members})
-    return {
-        "title": f"Three-dimensional cloud extinction, mosaic of {len(members)} granules",
-        "source": f"multi-angle satellite imagery; neural fields of atmonr {', '.join(versions)}",
-        "time_coverage_start": min(starts, default=""),
-        "time_coverage_end": max(ends, default=""),
-        "wavelengths_nm": scenes[0].get("wavelengths_nm", []),
-        "source_granules": " ".join(member.name for member in members),
-        "mosaic_weights": _WEIGHTS,
-        "mosaic_resampling": _RESAMPLING,
-        "inputs": json.dumps([_input(member) for member in members]),
-    }
-
-
-def _input(member: Member) -> dict[str, Any]:
-    source = member.parts.plan["source"]
-    scene, provenance = source["scene"], source["scene"].get("provenance", {})
-    return {
-        "name": member.name,
-        "granule": scene.get("granule"),
-        "source_file": provenance.get("source"),
-        "source_sha256": provenance.get("source_sha256"),
-        **source["identity"],
-        "grid": member.grid.to_json(),
-        "config": source["config_toml"],
-    }
-
-
-def _names(parts: Sequence[Parts]) -> list[str]:
-    """Names of the granules, each once, in characters that CF admits in flag meanings."""
-    granules = [_scene(p).get("granule") or p.plan["source"]["identity"]["scene"] for p in parts]
-    plain = [re.sub(r"[^A-Za-z0-9_.+@-]", "_", str(granule)) for granule in granules]
-    # Two scenes of one granule are told apart by the beginning of their identity.
-    return [
-        name if plain.count(name) == 1 else f"{name}.{_scene_id(p)[:8]}"
-        for name, p in zip(plain, parts, strict=True)
-    ]
-
-
-def _refuse_a_scene_twice(parts: Sequence[Parts]) -> None:
-    for a, b in combinations(parts, 2):
-        if _scene_id(a) == _scene_id(b):
-            raise UsageError(
-                f"{a.path} and {b.path} are both of scene '{a.plan['source']['identity']['scene']}' "
-                f"({_scene_id(a)[:12]}); a mosaic is of different scenes: leave one out"
-            )
-
-
-def _refuse_other_bands(one: Parts, other: Parts) -> None:
-    if one.bands != other.bands:
-        a, b = (f"in {p.bands} bands" if p.bands > 1 else "shared by all bands" for p in (one, other))
-        raise UsageError(
-            f"{one.path} has an extinction {a}, {other.path} one {b}; expected the same kind of field"
-        )
-    had, has = (np.asarray(_scene(p).get("wavelengths_nm", []), float) for p in (one, other))
-    if had.shape != has.shape or (np.abs(had - has) > _SAME_WAVELENGTH_NM).any():
-        raise UsageError(
-            f"{one.path} has bands at {_listed(had)} nm, {other.path} at {_listed(has)} nm; expected the same"
-        )
-
-
-def _listed(values: NDArray[np.float64]) -> str:
-    return ", ".join(f"{value:g}" for value in values) or "unknown"
-
-
-def _scene(parts: Parts) -> dict[str, Any]:
-    return dict(parts.plan["source"]["scene"])
-
-
-def _scene_id(parts: Parts) -> str:
-    return str(parts.plan["source"]["identity"]["scene_id"])

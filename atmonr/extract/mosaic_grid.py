@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atmonr.errors import UsageError
-from atmonr.extract.grid import VoxelGrid
+from atmonr.extract.grids.voxel import VoxelGrid
 from atmonr.geo.ellipsoid import surface_normal
 from atmonr.geo.frame import Frame
 

@@ -2,7 +2,8 @@
 
     parts.zarr/
       plan.json                     grid, run and checkpoint it is made from; written first, never changed
-      extinction/                   a Zarr v3 array, dimensions band, altitude, y, x [m-1]
+      extinction/                   a Zarr v3 array, dimensions band and those of the grid [m-1]
+      numbers/surface.9f86d081….npy what all shards share: the ground, ray counts, places of a file's grid
       receipts/0-3-5.9f86d081.json  shard 0-3-5 with a checksum of 9f86d081…; written after the shard
 
 A shard is finished when its file has the checksum of one of its receipts, and never looks so before. Every
@@ -13,10 +14,10 @@ whichever comes last leaves a file with a receipt that fits.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +27,16 @@ from numpy.typing import NDArray
 
 from atmonr.atomic import atomic_file, atomic_folder
 from atmonr.errors import SceneError, StoreError, UsageError
-from atmonr.extract import plan_file, shard_file
-from atmonr.extract.grid import VoxelGrid
+from atmonr.extract import numbers, plan_file, shard_file
+from atmonr.extract.grids.base import Grid, checksum
+from atmonr.extract.grids.restore import restore
 from atmonr.extract.receipts import AGAIN, Receipts
 from atmonr.extract.shards import Shard, shards
 
 _ARRAY = "extinction"
 _PLAN = "plan.json"
 _RECEIPTS = "receipts"
+_NUMBERS = "numbers"
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class Parts:
     plan: dict[str, Any]
 
     @classmethod
-    def create_or_resume(cls, path: Path, grid: VoxelGrid, bands: int, source: dict[str, Any]) -> Parts:
+    def create_or_resume(cls, path: Path, grid: Grid, bands: int, source: dict[str, Any]) -> Parts:
         """Make the folder with an empty array, or open it if it is an extraction of the same thing.
 
         Opening mends what follows from the request itself: a damaged plan.json or zarr.json.
@@ -70,7 +73,9 @@ class Parts:
                 (folder / _RECEIPTS).mkdir()
                 (folder / _ARRAY).mkdir()
                 plan_file.write(folder / _PLAN, plan)
-                cls(folder, plan)._write_metadata()
+                new = cls(folder, plan)
+                new._write_metadata()
+                new._keep_grid(grid)
             return cls(path, plan)
         if not (path / _PLAN).is_file() and not (path / _RECEIPTS).is_dir():
             raise UsageError(
@@ -85,6 +90,7 @@ class Parts:
         if not existing._metadata_fits():
             existing._write_metadata()
         existing._sweep()
+        existing._keep_grid(grid)
         return existing
 
     @classmethod
@@ -102,10 +108,14 @@ class Parts:
         return parts
 
     @cached_property
-    def grid(self) -> VoxelGrid:
+    def grid(self) -> Grid:
         """The grid the extraction is on."""
         try:
-            return VoxelGrid.from_json(self.plan["grid"])
+            expected = dict(self.plan["grid"].get("stored", {}))
+            stored = {name: self.numbers(name) for name in expected}
+            if {name: checksum(values) for name, values in stored.items()} != expected:
+                raise ValueError("the stored places are of another grid")
+            return restore(self.plan["grid"], stored)
         except (KeyError, TypeError, ValueError) as error:
             raise SceneError(f"{self.path / _PLAN}: no valid grid ({error!r}); extract again") from error
 
@@ -119,18 +129,46 @@ class Parts:
         """Every shard of the grid."""
         return shards(self.grid)
 
-    def write(self, shard: Shard, extinction: NDArray[np.float32]) -> None:
+    def keep(self, name: str, compute: Callable[[], NDArray[Any]]) -> None:
+        """Write an array that belongs to all shards, unless it is there and whole.
+
+        Raises:
+            StoreError: If it cannot be written.
+        """
+        try:
+            self.numbers(name)
+        except SceneError:
+            numbers.write(self.path / _NUMBERS, name, compute())
+
+    def _keep_grid(self, grid: Grid) -> None:
+        for name, values in grid.stored().items():
+            self.keep(name, partial(np.asarray, values))
+
+    def numbers(self, name: str) -> NDArray[Any]:
+        """Return an array that belongs to all shards.
+
+        Raises:
+            SceneError: If it is missing or damaged.
+        """
+        return numbers.read(self.path / _NUMBERS, name)
+
+    def write(
+        self, shard: Shard, extinction: NDArray[np.float32], asked: NDArray[np.bool_] | None = None
+    ) -> None:
         """Write a whole shard, then its receipt. Writing it again is harmless.
 
         Args:
             shard: The shard.
-            extinction: [m^-1], shape (band, altitude, y, x) of the shard, finite.
+            extinction: [m^-1], shape (band, *grid) of the shard, finite where the field was asked, elsewhere
+                NaN.
+            asked: Where it was, what broadcasts to the shard's shape; everywhere by default.
 
         Raises:
             SceneError: If a value is negative or not finite, which means a broken model.
             StoreError: If it cannot be written.
         """
-        if not (np.isfinite(extinction).all() and (extinction >= 0).all()):
+        known = np.ones(shard.shape, bool) if asked is None else np.broadcast_to(asked, shard.shape)
+        if not ((extinction >= 0) & np.isfinite(extinction) | ~known).all():
             raise SceneError(
                 f"{self.path}: shard {shard.name}: the field gave negative or non-finite extinction; "
                 "the checkpoint is not usable"
@@ -170,7 +208,7 @@ class Parts:
         """Return the extinction [m^-1] of a shard that has been checked, in memory, compressed.
 
         Returns:
-            The whole array (band, altitude, y, x), of which the cells of this shard alone are there.
+            The whole array (band, *grid), of which the cells of this shard alone are there.
 
         Raises:
             SceneError: If the shard does not fit its receipt.
@@ -178,7 +216,7 @@ class Parts:
         return shard_file.decode(self.plan["array"], shard, self._verified_content(shard))
 
     def read(self, shard: Shard) -> NDArray[np.float32]:
-        """Return a checked shard's extinction [m^-1], shape (band, altitude, y, x)."""
+        """Return a checked shard's extinction [m^-1], shape (band, *grid)."""
         return np.asarray(self.load(shard)[(slice(None), *shard.slices)], np.float32)
 
     def _verified_content(self, shard: Shard) -> bytes:

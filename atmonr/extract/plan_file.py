@@ -9,14 +9,14 @@ from typing import Any
 
 from atmonr.atomic import atomic_file
 from atmonr.errors import SceneError
-from atmonr.extract.grid import VoxelGrid
+from atmonr.extract.grids.base import Grid
 from atmonr.extract.shard_file import array_metadata
 
-FORMAT = 2
+FORMAT = 3
 _KEYS = {"format", "grid", "bands", "source", "array"}
 
 
-def make(grid: VoxelGrid, bands: int, source: dict[str, Any]) -> dict[str, Any]:
+def make(grid: Grid, bands: int, source: dict[str, Any]) -> dict[str, Any]:
     """Return a plan.
 
     Args:

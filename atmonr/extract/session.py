@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,18 +18,18 @@ from numpy.typing import NDArray
 from atmonr import __version__
 from atmonr.atomic import sha256
 from atmonr.errors import ResumeError, StoppedError, UsageError
-from atmonr.extract.grid import VoxelGrid
+from atmonr.extract.columns import describe_columns, find_scene, keep_columns
+from atmonr.extract.grids.base import Grid
+from atmonr.extract.grids.choose import GridRequest, choose_grid
 from atmonr.extract.parts import Parts
+from atmonr.extract.presence import can_be_asked
 from atmonr.extract.shards import Shard, pull
-from atmonr.geo.frame import Frame
 from atmonr.run import Run
 from atmonr.stop import StopRequest
 from atmonr.world import World
 
 # Bounds the memory of a query: a hash grid holds about a kilobyte a point.
 _POINTS_AT_ONCE = 1 << 17
-# Between HARP2's steepest views forward and backward, one pixel of shift is a fifth of a pixel of height.
-_VERTICAL_PER_HORIZONTAL = 0.25
 
 
 class Extinction(Protocol):
@@ -43,12 +44,10 @@ def extract(
     run: Path,
     out: Path,
     *,
-    grid: str = "voxel",
-    horizontal_step_m: float | None = None,
-    vertical_step_m: float | None = None,
-    max_height_m: float | None = None,
-    bbox: Sequence[float] | None = None,
+    grid: GridRequest | None = None,
     scene: str | None = None,
+    scene_store: Path | None = None,
+    dem: Path | None = None,
     world: World | None = None,
     quiet: bool = False,
 ) -> Path:
@@ -60,12 +59,10 @@ def extract(
     Args:
         run: Run folder.
         out: Folder to make, or to complete.
-        grid: Kind of grid; "voxel" is the only one.
-        horizontal_step_m: Cell size along x and y; the scene's pixel size by default.
-        vertical_step_m: Cell size along altitude; a quarter of the horizontal one by default.
-        max_height_m: Top of the grid above the ellipsoid; the top of the modelled atmosphere by default.
-        bbox: West, south, east, north [degrees] to keep; everything by default.
+        grid: Where to sample it; voxels of the scene's pixel by default.
         scene: Name of the scene; may be left out if the run has one.
+        scene_store: Where the scene's rays lie; as a rule where they lay when it was trained.
+        dem: Elevation model that tells where the ground is; the scene's own pixels do by default.
         world: The ranks that share the work; this process alone by default.
         quiet: Show no progress.
 
@@ -75,7 +72,8 @@ def extract(
     Raises:
         UsageError: If the request does not fit the scene, or `out` holds something else.
         ResumeError: If the run folder lacks the scene or a checkpoint.
-        SceneError: If the field gives values that are not finite or negative.
+        GranuleError: If a file that the grid or the ground comes from cannot be read.
+        SceneError: If the field gives values that are not finite or negative, or the scene is not there.
         StoreError: If `out` cannot be written.
         StoppedError: If a signal asked to stop; finished shards are kept.
     """
@@ -85,18 +83,23 @@ def extract(
     opened = Run.open(run)
     name = _scene_name(opened, scene)
     info = opened.scene_info(name)
-    asked = voxel_grid(info, grid, horizontal_step_m, vertical_step_m, max_height_m, bbox)
-    source = describe_source(opened, name, info)
+    asked = choose_grid(info, grid or GridRequest())
+    rays = find_scene(info, scene_store)
+    source = {**describe_source(opened, name, info), **describe_columns(rays, dem)}
     field = load_field(opened, name, world.device)
     if world.rank == 0:
-        centre = asked.points((slice(0, 1), slice(0, 1), slice(0, 1)))
+        centre = np.array([[(low + high) / 2 for low, high in zip(*_box(asked), strict=True)]])
         bands = sample(field, centre, world.device).shape[0]
-        Parts.create_or_resume(out, asked, bands, source)
+        keep_columns(Parts.create_or_resume(out, asked, bands, source), rays, dem)
     world.barrier()
     parts = Parts.open(out)
     if _fill_together(parts, field, world, quiet=quiet):
         raise StoppedError(f"{out}: stopped; the same command completes it")
     return out
+
+
+def _box(grid: Grid) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    return grid.frame.lower_m, grid.frame.upper_m
 
 
 def _fill_together(parts: Parts, field: Extinction, world: World, *, quiet: bool) -> bool:
@@ -117,39 +120,6 @@ def _until_stopped(todo: Iterator[Shard], stop: StopRequest) -> Iterator[Shard]:
             deque(todo, maxlen=0)
             return
         yield shard
-
-
-def voxel_grid(
-    info: dict[str, Any],
-    kind: str,
-    horizontal_step_m: float | None,
-    vertical_step_m: float | None,
-    max_height_m: float | None,
-    bbox: Sequence[float] | None,
-) -> VoxelGrid:
-    """Return the grid that was asked for, defaults filled in from the scene.
-
-    Raises:
-        UsageError: If it does not fit the scene.
-    """
-    if kind != "voxel":
-        raise UsageError(f"--grid {kind}: unknown grid; valid: voxel")
-    top = float(info["top_height_m"])
-    height = top if max_height_m is None else float(max_height_m)
-    if not 0 < height <= top:
-        raise UsageError(
-            f"--max-height-m {height:g}: expected more than 0 and at most {top:g} m, the modelled top"
-        )
-    horizontal = float(info["pixel_m"]) if horizontal_step_m is None else horizontal_step_m
-    vertical = horizontal * _VERTICAL_PER_HORIZONTAL if vertical_step_m is None else vertical_step_m
-    return VoxelGrid.covering(
-        Frame.from_json(info["frame"]),
-        info["footprint_m"],
-        height,
-        horizontal_step_m=horizontal,
-        vertical_step_m=vertical,
-        bbox_deg=bbox,
-    )
 
 
 def describe_source(run: Run, scene: str, info: dict[str, Any]) -> dict[str, Any]:
@@ -178,7 +148,8 @@ def describe_source(run: Run, scene: str, info: dict[str, Any]) -> dict[str, Any
             # Of tiles, that of the list of their checksums, as `sha256sum` would print it of that text.
             "checkpoint_sha256": digests[0] if len(files) == 1 else _digest(digests),
         },
-        "scene": info,
+        # Where it lies is of no concern to a product.
+        "scene": {key: value for key, value in info.items() if key != "path"},
         "config_toml": run.config.toml(),
         "atmonr_version": __version__,
     }
@@ -212,22 +183,38 @@ def fill(parts: Parts, field: Extinction, device: torch.device, todo: Iterable[S
     written = 0
     for shard in todo:
         if not parts.verified(shard):
-            parts.write(shard, sample_shard(field, parts, shard, device))
+            parts.write(shard, *sample_shard(field, parts, shard, device))
             written += 1
     return written
 
 
-def sample_shard(field: Extinction, parts: Parts, shard: Shard, device: torch.device) -> NDArray[np.float32]:
-    """Return a shard's extinction [m^-1], shape (band, altitude, y, x), queried some levels at a time."""
-    z, y, x = shard.slices
-    shape = tuple(stop - start for start, stop in zip(shard.start, shard.stop, strict=True))
-    values = np.empty((parts.bands, *shape), np.float32)
-    levels = max(_POINTS_AT_ONCE // (shape[1] * shape[2]), 1)
-    for low in range(z.start, z.stop, levels):
-        high = min(low + levels, z.stop)
-        points = parts.grid.points((slice(low, high), y, x))
-        values[:, low - z.start : high - z.start] = sample(field, points, device)
-    return values
+def sample_shard(
+    field: Extinction, parts: Parts, shard: Shard, device: torch.device
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Query a shard's cells, some levels at a time.
+
+    Returns:
+        The extinction [m^-1], shape (band, *grid) of the shard, NaN where the field could not be asked, and
+        where it could, shape (*grid).
+    """
+    grid, (levels, *columns) = parts.grid, shard.slices
+    values = np.full((parts.bands, *shard.shape), np.nan, np.float32)
+    asked = np.zeros(shard.shape, bool)
+    inside = can_be_asked(grid, tuple(columns))
+    if not inside.any():
+        return values, asked
+    low_m, high_m = grid.frame.lower_m[2], grid.frame.upper_m[2]
+    step = max(_POINTS_AT_ONCE // math.prod(shard.shape[1:]), 1)
+    for low in range(levels.start, levels.stop, step):
+        some = slice(low, min(low + step, levels.stop))
+        points = grid.points((some, *columns))
+        here = inside & np.isfinite(points[..., 2])
+        # Beyond the box the field is not defined; what is there is masked when shards are merged.
+        points[..., 2] = points[..., 2].clip(low_m, high_m)
+        part = slice(some.start - levels.start, some.stop - levels.start)
+        values[:, part][:, here] = sample(field, points[here], device)
+        asked[part] = here
+    return values, asked
 
 
 @torch.no_grad()

@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from zarr.core.buffer import Buffer, cpu
 from zarr.storage import MemoryStore
 
-from atmonr.extract.grid import VoxelGrid
+from atmonr.extract.grids.base import Grid
 from atmonr.extract.shards import Shard
 
 METADATA = "zarr.json"
 
 
-def array_metadata(grid: VoxelGrid, bands: int) -> dict[str, Any]:
+def array_metadata(grid: Grid, bands: int) -> dict[str, Any]:
     """Return what zarr.json of an extraction's array says, as JSON values."""
     files: dict[str, Buffer] = {}
     zarr.create_array(
@@ -57,10 +57,13 @@ def encode(metadata: dict[str, Any], shard: Shard, values: NDArray[np.float32]) 
     Args:
         metadata: Of the array.
         shard: Which shard.
-        values: All its cells, shape (band, altitude, y, x).
+        values: All its cells, shape (band, *grid).
     """
     files = _array_files(metadata)
-    _opened(files)[(slice(None), *shard.slices)] = values
+    # A shard in which the scene tells nothing is a file too.
+    nothing = bool(np.isnan(values).all())
+    array = _opened(files).with_config({"write_empty_chunks": nothing})
+    array[(slice(None), *shard.slices)] = values
     return files[chunk_key(shard)].to_bytes()
 
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from itertools import product
 from math import ceil
 
-from atmonr.extract.grid import VoxelGrid
+from atmonr.extract.grids.base import Grid, Slices
 
 
 @dataclass(frozen=True, order=True)
 class Shard:
-    """One whole Zarr shard of a grid; indices run along altitude, y and x.
+    """One whole Zarr shard of a grid; indices run along its dimensions.
 
     Attributes:
         index: Position in the grid of shards.
@@ -20,9 +20,9 @@ class Shard:
         stop: One past the last cell; at the far edges less than a full shard away.
     """
 
-    index: tuple[int, int, int]
-    start: tuple[int, int, int]
-    stop: tuple[int, int, int]
+    index: tuple[int, ...]
+    start: tuple[int, ...]
+    stop: tuple[int, ...]
 
     @property
     def name(self) -> str:
@@ -30,25 +30,25 @@ class Shard:
         return "-".join(str(i) for i in self.index)
 
     @property
-    def slices(self) -> tuple[slice, slice, slice]:
+    def slices(self) -> Slices:
         """Index ranges of the shard's cells."""
-        z, y, x = (slice(a, b) for a, b in zip(self.start, self.stop, strict=True))
-        return z, y, x
+        return tuple(slice(a, b) for a, b in zip(self.start, self.stop, strict=True))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Number of cells along the dimensions."""
+        return tuple(b - a for a, b in zip(self.start, self.stop, strict=True))
 
 
-def shards(grid: VoxelGrid) -> list[Shard]:
+def shards(grid: Grid) -> list[Shard]:
     """Return every shard of a grid: disjoint, and together the whole grid."""
     size = grid.shard_shape
     counts = [ceil(n / edge) for n, edge in zip(grid.shape, size, strict=True)]
     found = []
-    for z, y, x in product(*(range(count) for count in counts)):
-        start = (z * size[0], y * size[1], x * size[2])
-        stop = (
-            min(start[0] + size[0], grid.shape[0]),
-            min(start[1] + size[1], grid.shape[1]),
-            min(start[2] + size[2], grid.shape[2]),
-        )
-        found.append(Shard((z, y, x), start, stop))
+    for index in product(*(range(count) for count in counts)):
+        start = tuple(i * edge for i, edge in zip(index, size, strict=True))
+        stop = tuple(min(i + edge, n) for i, edge, n in zip(start, size, grid.shape, strict=True))
+        found.append(Shard(index, start, stop))
     return found
 
 

@@ -22,6 +22,7 @@ def describe(path: Path) -> dict[str, Any]:
     return {
         **setting_of(scene).to_json(),
         "name": scene.name,
+        "path": str(path.resolve()),
         "scene_id": scene.scene_id,
         "granule": scene.granule,
         "footprint_m": list(scene.footprint_m),

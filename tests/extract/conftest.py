@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from atmonr.extract.grid import VoxelGrid
+from atmonr.extract.grids.voxel import VoxelGrid
 from atmonr.extract.parts import Parts
 from atmonr.extract.session import fill
 from atmonr.geo.frame import Frame

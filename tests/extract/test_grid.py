@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from pyproj import Geod
 
 from atmonr.errors import UsageError
-from atmonr.extract.grid import VoxelGrid
+from atmonr.extract.grids.voxel import VoxelGrid
 from atmonr.geo.frame import Frame
 
 
@@ -55,7 +55,7 @@ def test_points_are_the_coordinates(make_grid):
     grid = make_grid()
     part = slice(3, 9), slice(10, 13), slice(0, 40, 7)
     points = grid.points(part)
-    coords = grid.coords()
+    coords = {coordinate.name: coordinate.values for coordinate in grid.coordinates()}
     assert points.dtype == np.float64
     for axis, name in ((0, "x"), (1, "y"), (2, "altitude")):
         expected = coords[name][part[grid.dims.index(name)]]

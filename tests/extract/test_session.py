@@ -11,8 +11,9 @@ import torch
 from atmonr.config import Config
 from atmonr.errors import ResumeError, SceneError, UsageError
 from atmonr.extract import session
+from atmonr.extract.grids.choose import GridRequest, choose_grid
 from atmonr.extract.parts import Parts
-from atmonr.extract.session import describe_source, extract, fill, sample, voxel_grid
+from atmonr.extract.session import describe_source, extract, fill, sample
 from atmonr.extract.shards import pull
 from atmonr.run import Run
 
@@ -51,21 +52,21 @@ def trained(run, wave_field, monkeypatch):
 
 
 def test_default_cells_are_a_pixel_wide_and_a_quarter_pixel_high(info):
-    grid = voxel_grid(info, "voxel", None, None, None, None)
+    grid = choose_grid(info, GridRequest())
     assert grid.step_m == (125.0, 500.0, 500.0)
     assert grid.altitude_m[-1] + 62.5 == 4_000.0
 
 
 def test_the_grid_can_be_lower_than_the_modelled_top_but_not_higher(info):
-    assert voxel_grid(info, "voxel", None, 100.0, 1_000.0, None).shape[0] == 10
+    assert choose_grid(info, GridRequest(vertical_step_m=100.0, max_height_m=1_000.0)).shape[0] == 10
     for height in (4_001.0, 0.0, float("nan")):
         with pytest.raises(UsageError, match="--max-height-m"):
-            voxel_grid(info, "voxel", None, None, height, None)
+            choose_grid(info, GridRequest(max_height_m=height))
 
 
-def test_an_unknown_kind_of_grid_is_refused(info):
-    with pytest.raises(UsageError, match="valid: voxel"):
-        voxel_grid(info, "native", None, None, None, None)
+def test_an_unknown_kind_of_grid_is_refused():
+    with pytest.raises(UsageError, match="valid: voxel, l1c, curtain, global"):
+        GridRequest("native")
 
 
 def test_a_large_block_is_asked_for_in_bounded_pieces(make_grid, known_field, source, tmp_path, monkeypatch):

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from atmonr.extract.grid import VoxelGrid
+from atmonr.extract.grids.voxel import VoxelGrid
 from atmonr.extract.shards import pull, shards
 from atmonr.geo.frame import Frame
 

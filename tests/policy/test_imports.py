@@ -39,7 +39,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "simulate": {"render", "geo", "sensors"},
     "tasks": {"config", "layout", "feed", "fields", "render", "geo", "store", "evaluate"},
     "train": {"checkpoint_file", "config", "layout", "provenance", "run", "stop", "tasks.base", "world"},
-    "extract": {"fields", "geo", "run", "stop", "store", "world"},
+    # The places of some grids come from files that only sensors can read.
+    "extract": {"fields", "geo", "provenance", "run", "sensors", "stop", "store", "world"},
     "evaluate": {"geo", "run", "sensors"},  # a lidar's profiles are compared with
     "config": {"config_errors"},
     "run": {"config"},

@@ -1,10 +1,8 @@
-"""The grid an extract is written on: exactly the spacing that was asked for, in metres."""
+"""Voxels: exactly the spacing that was asked for, in metres."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -13,22 +11,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atmonr.errors import UsageError
+from atmonr.extract.grids.base import (
+    ALTITUDE_ATTRIBUTES,
+    Coordinate,
+    FloatArray,
+    Grid,
+    Slices,
+    count_of_steps,
+    upright,
+)
 from atmonr.geo.frame import Frame
 
-MAX_CELLS = 2_000_000_000
-# A step that divides the extent but for rounding must not add a sliver of one more cell.
-_TINY = 1e-9
-# Chunks of 32 cells an edge (128 KiB) serve a level and a column about equally well.
-_CHUNK_CELLS = 32
-_MAX_SHARD_CELLS = 256
-_ENOUGH_SHARDS = 256
 _ROWS_AT_ONCE = 256
-
-FloatArray = NDArray[np.float64]
+_FRAME_COMMENT = (
+    "x and y are coordinates of the foot of the vertical on the ellipsoid: its orthographic projection on "
+    "the tangent plane at the frame's centre, stretched radially to arc length with the radius of curvature "
+    "of its direction. Every (y, x) is a vertical column; its latitude and longitude are exact."
+)
 
 
 @dataclass(frozen=True)
-class VoxelGrid:
+class VoxelGrid(Grid):
     """A box of equal cells in the coordinates of a frame; axes are ordered altitude, y, x.
 
     Attributes:
@@ -43,15 +46,11 @@ class VoxelGrid:
     step_m: tuple[float, float, float]
     shape: tuple[int, int, int]
 
-    dims: ClassVar[tuple[str, str, str]] = ("altitude", "y", "x")
+    kind: ClassVar[str] = "voxel"
+    dims: ClassVar[tuple[str, ...]] = ("altitude", "y", "x")
 
     def __post_init__(self) -> None:
-        if math.prod(self.shape) > MAX_CELLS:
-            cells = " x ".join(str(n) for n in self.shape)
-            raise UsageError(
-                f"the grid would have {cells} cells (altitude, y, x), more than {MAX_CELLS:.0e}; "
-                "ask for a larger step, or for less: a smaller box, a lower top or fewer scenes"
-            )
+        self._refuse_too_many_cells()
 
     @classmethod
     def covering(
@@ -107,59 +106,47 @@ class VoxelGrid:
         """Eastward frame coordinates of the cell centres [m], shape (n_x,)."""
         return self._centres(2)
 
-    @property
-    def chunk_shape(self) -> tuple[int, int, int]:
-        """Cells of one chunk, the unit of compression and of reading."""
-        z, y, x = (min(n, _CHUNK_CELLS) for n in self.shape)
-        return z, y, x
+    def coordinates(self) -> list[Coordinate]:
+        """Return altitude, y and x of the cell centres [m]."""
+        where = "distance of the cell centre from the frame's centre,"
+        return [
+            Coordinate("altitude", ("altitude",), self.altitude_m, {**ALTITUDE_ATTRIBUTES, "axis": "Z"}),
+            Coordinate(
+                "y", ("y",), self.y_m, {"long_name": f"{where} northward there", "units": "m", "axis": "Y"}
+            ),
+            Coordinate(
+                "x", ("x",), self.x_m, {"long_name": f"{where} eastward there", "units": "m", "axis": "X"}
+            ),
+        ]
 
-    @property
-    def shard_shape(self) -> tuple[int, int, int]:
-        """Cells of one shard, the unit of work and of writing; a multiple of `chunk_shape`.
+    def attributes(self) -> dict[str, Any]:
+        """Return the frame that x and y are in, and the steps."""
+        return {
+            "frame": json.dumps(self.frame.to_json()),
+            "frame_comment": _FRAME_COMMENT,
+            "horizontal_spacing_m": self.step_m[1],
+            "vertical_spacing_m": self.step_m[0],
+        }
 
-        Shards are whole columns. They grow with the grid, so that a small grid still has work for many
-        ranks and a large one does not become a folder of many thousand files. They depend on the grid
-        alone, never on the number of ranks, so that another number of ranks can finish the work.
-        """
-        cz, cy, cx = self.chunk_shape
-        edge = _CHUNK_CELLS
-        while edge < _MAX_SHARD_CELLS and self._tiles(edge) > _ENOUGH_SHARDS:
-            edge *= 2
-        times = edge // _CHUNK_CELLS
-        return (cz * math.ceil(self.shape[0] / cz), cy * times, cx * times)
+    def places_m(self, columns: Slices) -> FloatArray:
+        """Return x and y of columns [m], shape (n_y, n_x, 2): the very numbers `coordinates` gives."""
+        y, x = (self._centres(axis)[part] for axis, part in enumerate(columns, 1))
+        return np.stack(np.broadcast_arrays(x, y[:, None]), axis=-1)
 
-    def coords(self) -> dict[str, FloatArray]:
-        """Return the cell-centre coordinates by dimension name [m]."""
-        return {"altitude": self.altitude_m, "y": self.y_m, "x": self.x_m}
+    def heights_m(self, slices: Slices) -> FloatArray:
+        """Return heights of levels [m], shape (n_altitude, 1, 1)."""
+        return upright(self.altitude_m[slices[0]], 2)
 
-    def points(self, slices: tuple[slice, slice, slice]) -> FloatArray:
-        """Return the centres of a block of cells as frame coordinates.
-
-        Args:
-            slices: Index ranges along altitude, y and x.
-
-        Returns:
-            (x, y, height) [m], shape (n_altitude, n_y, n_x, 3): the very numbers `coords` gives.
-        """
-        z, y, x = (self._centres(axis)[part] for axis, part in enumerate(slices))
-        points = np.empty((z.size, y.size, x.size, 3))
-        points[..., 0] = x
-        points[..., 1] = y[:, None]
-        points[..., 2] = z[:, None, None]
-        return points
-
-    def latitude_longitude(
-        self, rows: slice = slice(None), columns: slice = slice(None)
-    ) -> tuple[FloatArray, FloatArray]:
+    def latitude_longitude(self, *columns: slice) -> tuple[FloatArray, FloatArray]:
         """Return latitude and longitude [degrees] of columns of air, each of shape (n_rows, n_columns)."""
-        layer = self.points((slice(0, 1), rows, columns))[0]
-        latitude, longitude, _ = self.frame.to_geodetic(layer)
+        places = self.places_m((*columns, slice(None), slice(None))[:2])
+        latitude, longitude, _ = self.frame.to_geodetic(np.pad(places, ((0, 0), (0, 0), (0, 1))))
         return latitude, longitude
 
     def to_json(self) -> dict[str, Any]:
         """Return the grid as plain JSON values."""
         return {
-            "kind": "voxel",
+            "kind": self.kind,
             "frame": self.frame.to_json(),
             "first_m": list(self.first_m),
             "step_m": list(self.step_m),
@@ -167,24 +154,16 @@ class VoxelGrid:
         }
 
     @classmethod
-    def from_json(cls, values: dict[str, Any]) -> VoxelGrid:
-        """Rebuild a grid from what `to_json` returned."""
+    def from_json(cls, values: dict[str, Any], stored: dict[str, FloatArray] | None = None) -> VoxelGrid:
+        """Rebuild a grid from what `to_json` returned; nothing else is stored."""
         first, step, shape = (
             (z, y, x) for z, y, x in (values[key] for key in ("first_m", "step_m", "shape"))
         )
         return cls(Frame.from_json(values["frame"]), first, step, shape)
 
-    @property
-    def digest(self) -> str:
-        """SHA-256 of the grid's definition."""
-        return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()
-
     def _centres(self, axis: int) -> FloatArray:
         # Never linspace between rounded ends: that stretches the step.
         return self.first_m[axis] + self.step_m[axis] * np.arange(self.shape[axis], dtype=np.float64)
-
-    def _tiles(self, edge: int) -> int:
-        return math.ceil(self.shape[1] / edge) * math.ceil(self.shape[2] / edge)
 
     def _rows_and_columns_inside(self, bbox_deg: Sequence[float]) -> tuple[tuple[int, int], tuple[int, int]]:
         """Index ranges of the rows and columns with a centre inside a geographic box.
@@ -219,17 +198,7 @@ class VoxelGrid:
 
 def _axis(what: str, low: float, high: float, step_m: float, *, centred: bool) -> tuple[float, float, int]:
     """First centre, step and number of cells covering low to high."""
-    if not (math.isfinite(step_m) and step_m > 0 and high > low):
-        raise UsageError(
-            f"{what} grid from {low:g} to {high:g} m in steps of {step_m:g} m: "
-            "expected a positive extent and step"
-        )
-    extent = (high - low) / step_m
-    if extent > MAX_CELLS:
-        raise UsageError(
-            f"{what} step of {step_m:g} m is too fine for {high - low:g} m: ask for a larger step"
-        )
-    n = max(math.ceil(extent - _TINY), 1)
+    n = count_of_steps(what, low, high, step_m)
     start = (low + high - n * step_m) / 2 if centred else low
     return start + step_m / 2, float(step_m), n
 
