@@ -10,7 +10,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from atmonr.errors import SceneError, UsageError
-from atmonr.evaluate.extract_file import ascending
+from atmonr.evaluate.extract_file import ascending, numbers, open_dataset
 
 FloatArray = NDArray[np.float64]
 
@@ -50,13 +50,11 @@ def read_truth(path: Path) -> Truth:
     Raises:
         SceneError: If it is unreadable, or a variable is missing or not as expected; names file and variable.
     """
-    if not path.is_file():
-        raise SceneError(f"{path}: no such file; expected a truth file")
-    try:
-        with xr.open_dataset(path, engine="netcdf4") as opened:
-            dataset = opened.load()
-    except (OSError, ValueError) as error:
-        raise SceneError(f"{path}: cannot be read as netCDF; expected a truth file") from error
+    with open_dataset(path, "a truth file") as dataset:
+        return _read(path, dataset)
+
+
+def _read(path: Path, dataset: xr.Dataset) -> Truth:
     latitude, longitude = (_variable(path, dataset, name, _COLUMN) for name in ("latitude", "longitude"))
     if (np.abs(latitude) > 90).any():
         raise SceneError(f"{path}: variable latitude: expected degrees within -90 to 90")
@@ -138,10 +136,7 @@ def cell_edges(centres: FloatArray) -> FloatArray:
 def _variable(path: Path, dataset: xr.Dataset, name: str, dims: tuple[str, ...]) -> FloatArray:
     if name not in dataset.variables:
         raise SceneError(f"{path}: variable {name} is missing; expected it on ({', '.join(dims)})")
-    variable = dataset[name]
-    if set(variable.dims) != set(dims):
-        raise SceneError(f"{path}: variable {name}: dimensions {variable.dims}, expected ({', '.join(dims)})")
-    values = np.asarray(variable.transpose(*dims).values, np.float64)
+    values = numbers(path, dataset[name], dims)
     if not np.isfinite(values).all():
         raise SceneError(f"{path}: variable {name}: missing or non-finite values; expected none")
     return values

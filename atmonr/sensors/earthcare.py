@@ -72,7 +72,7 @@ def read_profiles(path: Path | str) -> xr.Dataset:
 
 
 def _check_type(file: NetcdfFile) -> None:
-    found = file.text(_TYPE)
+    found = file.string(_TYPE)
     if found is None:
         if PRODUCT not in file.path.name:
             raise GranuleError(

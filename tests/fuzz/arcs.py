@@ -1,4 +1,4 @@
-"""Which steps from line to line the package's own code has taken: what tells a new kind of input from an old."""
+"""Which steps from line to line the package's code has taken: that tells new kinds of input from old."""
 
 from __future__ import annotations
 

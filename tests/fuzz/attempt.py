@@ -13,15 +13,32 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from atmonr.errors import AtmonrError, ConfigError, GranuleError, ResumeError, SceneError, StoreError
+from atmonr.errors import (
+    AtmonrError,
+    ConfigError,
+    GpuMemoryError,
+    GranuleError,
+    ResumeError,
+    SceneError,
+    StoreError,
+)
 from tests.fuzz.readers import Reader
 
 # What an input can be to blame for.
-_BLAME = (GranuleError, SceneError, ResumeError, ConfigError, StoreError)
+_BLAME = (GranuleError, SceneError, ResumeError, ConfigError, StoreError, GpuMemoryError)
 _LONGEST_MESSAGE = 2500
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-_CHANGES = {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.link", "os.symlink", "os.truncate", "os.chmod"}
-_STARTS = {"subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "socket.connect", "ctypes.dlopen"}
+# Where, among what an event tells, are paths that it changes and the open folders that these are relative to.
+_CHANGES = {
+    "os.mkdir": ((0, 2),),
+    "os.rename": ((0, 2), (1, 3)),
+    "os.remove": ((0, 1),),
+    "os.rmdir": ((0, 1),),
+    "os.link": ((1, 3),),
+    "os.symlink": ((1, 2),),
+    "os.chmod": ((0, 2),),
+}
+_STARTS = {"subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "socket.connect"}
 
 
 @dataclass(frozen=True)
@@ -57,23 +74,39 @@ class Watch:
         finally:
             self._allowed = ""
 
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Look away while the block runs."""
+        allowed, self._allowed = self._allowed, ""
+        try:
+            yield
+        finally:
+            self._allowed = allowed
+
     def _hook(self, event: str, arguments: tuple[Any, ...]) -> None:
         if not self._allowed:
             return
-        if event == "open":
-            path, _, flags = arguments
-            changes = isinstance(flags, int) and bool(flags & _WRITING)
-            if not changes or isinstance(path, int) or path == os.devnull:
-                return
-        elif event in _STARTS:
+        if event in _STARTS:
             self._seen.append(f"{event}: {arguments[0]}")
-            return
-        elif event not in _CHANGES or not isinstance(arguments[0], str | bytes | os.PathLike):
-            return
-        else:
-            path = arguments[0]
-        if not os.path.realpath(os.fsdecode(path)).startswith(self._allowed):
-            self._seen.append(f"{event} outside of the output folder: {path!r}")
+        for path in _changed(event, arguments):
+            if not os.path.realpath(path).startswith(self._allowed):
+                self._seen.append(f"{event} outside of the output folder: {path!r}")
+
+
+def _changed(event: str, arguments: tuple[Any, ...]) -> list[str]:
+    """Which paths an audited event changes."""
+    if event == "open":
+        path, _, flags = arguments
+        changes = isinstance(flags, int) and flags & _WRITING and not isinstance(path, int)
+        return [os.fsdecode(path)] if changes and path != os.devnull else []
+    return [
+        os.path.join(
+            os.readlink(f"/proc/self/fd/{arguments[folder]}") if arguments[folder] >= 0 else "",
+            os.fsdecode(name),
+        )
+        for place, folder in _CHANGES.get(event, ())
+        if not isinstance(name := arguments[place], int)
+    ]
 
 
 def attempt(reader: Reader, work: Path, watch: Watch) -> Outcome:
@@ -103,7 +136,9 @@ def attempt(reader: Reader, work: Path, watch: Watch) -> Outcome:
     faults += outside
     faults += noise.heard()
     if _state(work, out) != before:
-        faults.append(f"a file outside of the output folder has changed: {_first_difference(before, _state(work, out))}")
+        faults.append(
+            f"a file outside of the output folder has changed: {_first_difference(before, _state(work, out))}"
+        )
     left = sorted(path.name for path in out.iterdir()) if refused else []
     if left:
         faults.append(f"refused, but left behind: {', '.join(left)}")
@@ -160,7 +195,11 @@ class _Noise:
     def heard(self) -> list[str]:
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
-        grown = [name for name, was, now in zip(("stdout", "stderr"), self._sizes, self._now()) if now > was]
+        grown = [
+            name
+            for name, was, now in zip(("stdout", "stderr"), self._sizes, self._now(), strict=True)
+            if now > was
+        ]
         return [f"something was written to {name}" for name in grown]
 
     def _now(self) -> tuple[int, int]:

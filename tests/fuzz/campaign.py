@@ -20,7 +20,9 @@ from dataclasses import asdict, dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
+from atmonr import netcdf_probe, provenance
 from tests.fuzz.arcs import Arcs
 from tests.fuzz.attempt import Outcome, Watch, attempt
 from tests.fuzz.mutators import mutate
@@ -28,6 +30,8 @@ from tests.fuzz.readers import READERS, Reader
 
 _MEMORY_BYTES = 1 << 30  # beyond what the interpreter and its libraries take
 _EXAMPLES = 2  # kept of each fault
+_PROBE_EVERY = 50
+PROBE_LIMIT_S = 15.0
 _FORK = multiprocessing.get_context("fork")
 
 
@@ -56,6 +60,7 @@ class Tally:
         cases: Inputs read.
         read: Inputs that were still good enough.
         refused: Inputs refused with an error of ours.
+        deadly: Inputs that crash or hang a library in the C below, which the probe has to find.
         parents: Inputs kept because they reached something new.
         arcs: Steps from line to line of the package that were reached.
         seconds: Taken.
@@ -68,6 +73,7 @@ class Tally:
     cases: int = 0
     read: int = 0
     refused: int = 0
+    deadly: int = 0
     parents: int = 0
     arcs: int = 0
     seconds: float = 0.0
@@ -95,12 +101,9 @@ class Campaign:
 
     def __init__(self, name: str, seed: int, folder: Path, limit_s: float) -> None:
         self.seed, self.folder, self.limit_s = seed, folder, limit_s
-        self.work = folder / "work"
+        self.work = make_work(folder)
         self.parents: list[Parent] = []
         self.tally = Tally(name)
-        for part in ("case", "cwd", "outside"):
-            (self.work / part).mkdir(parents=True)
-        (self.work / "outside" / "kept.txt").write_text("as it was")
 
     def run(self, cases: int) -> Tally:
         """Try so many inputs."""
@@ -118,17 +121,32 @@ class Campaign:
                 bytes_only = maker.ask((chance, parent.bytes_only), self.limit_s)
             except Lost:
                 continue  # an edit crashed, no reader
-            before = time.perf_counter()
-            try:
-                outcome, arcs = reader.ask(None, self.limit_s)
-            except Lost as lost:
-                outcome, arcs = Outcome(False, "", [str(lost)]), 0
-            self.tally.slowest_s = max(self.tally.slowest_s, time.perf_counter() - before)
+            outcome, arcs = self._read(reader)
             self._take_in(outcome, arcs, bytes_only)
         for worker in (maker, reader):
             worker.end()
         self.tally.seconds = time.perf_counter() - start
         return self.tally
+
+    def _read(self, reader: Worker) -> tuple[Outcome, int]:
+        """Read the input in hand, most often without the probe, which would take most of the time.
+
+        An input that crashes or hangs the reader then has to be found by the probe.
+        """
+        before = time.perf_counter()
+        probing = self.tally.cases % _PROBE_EVERY == 0
+        try:
+            return reader.ask(probing, self.limit_s)
+        except Lost as lost:
+            if probing:
+                return Outcome(False, "", [str(lost)]), 0
+            self.tally.deadly += 1
+        finally:
+            self.tally.slowest_s = max(self.tally.slowest_s, time.perf_counter() - before)
+        try:
+            return reader.ask(True, 2.0 * self.limit_s)
+        except Lost as lost:
+            return Outcome(False, "", [str(lost)]), 0
 
     def _make_seeds(self) -> None:
         seeds = self.folder / "seeds"
@@ -226,9 +244,23 @@ class Examiner:
         self._arcs = Arcs()
         self._watch: Watch | None = None
 
-    def __call__(self, request: None) -> tuple[Outcome, int]:
+    def __call__(self, probing: bool) -> tuple[Outcome, int]:
         if self._watch is None:
             self._watch = isolate(self._folder)
+        probe = self._probe if probing else lambda path: None
+        with (
+            patch("atmonr.sensors.netcdf.deadly", probe),
+            patch("atmonr.evaluate.extract_file.deadly", probe),
+        ):
+            return self._attempt()
+
+    def _probe(self, path: Path) -> str | None:
+        assert self._watch is not None
+        with self._watch.paused():
+            return netcdf_probe.deadly(path)
+
+    def _attempt(self) -> tuple[Outcome, int]:
+        assert self._watch is not None
         with self._arcs:
             outcome = attempt(self._reader, self._folder / "work", self._watch)
         new = self._arcs.taken - self._known
@@ -240,12 +272,24 @@ def isolate(folder: Path) -> Watch:
     """Prepare this process to meet bad inputs: little memory, no waiting for disks, output into files."""
     os.chdir(folder / "work" / "cwd")
     os.fsync = lambda descriptor: None  # durability is tested elsewhere
+    netcdf_probe.LIMIT_S = PROBE_LIMIT_S
+    provenance._git_commit = lambda: None  # git, once a case, would take half of the time
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + _MEMORY_BYTES, resource.RLIM_INFINITY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     for descriptor, name in ((1, "stdout.txt"), (2, "stderr.txt")):
         os.dup2(os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND), descriptor)
     return Watch()
+
+
+def make_work(folder: Path) -> Path:
+    """Return a new folder for one case at a time, with something outside the output that must not change."""
+    work = folder / "work"
+    shutil.rmtree(work, ignore_errors=True)
+    for part in ("case", "cwd", "outside"):
+        (work / part).mkdir(parents=True)
+    (work / "outside" / "kept.txt").write_text("as it was")
+    return work
 
 
 def copy(source: Path, target: Path) -> None:

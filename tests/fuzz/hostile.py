@@ -30,7 +30,19 @@ TEXTS = (
     "seconds since 1970-01-01",
     "HARP2 Level-1B",
 )
-NAMES = ("..", ".hidden", "../x", "a b", "x" * 200, "é\u202e", "-o", "CON", "scale_factor", "latitude", "time")
+NAMES = (
+    "..",
+    ".hidden",
+    "../x",
+    "a b",
+    "x" * 200,
+    "é\u202e",
+    "-o",
+    "CON",
+    "scale_factor",
+    "latitude",
+    "time",
+)
 NUMBERS: tuple[Any, ...] = (
     *(0, 1, -1, 2, 255, 65_536, 2**31 - 1, 2**31, 2**32, 2**53 + 1, 2**63 - 1, -(2**63)),
     *(0.5, -0.0, 1e-320, 1e30, -1e30, 1e308, -1e308, 9.96921e36, -32767.0, float("nan"), float("inf")),

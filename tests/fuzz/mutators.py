@@ -11,7 +11,7 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.fuzz import json_edits, netcdf_edits, torch_edits, toml_edits
+from tests.fuzz import json_edits, netcdf_edits, toml_edits, torch_edits
 
 Edit = Callable[[Path, random.Random], None]
 FileEdit = Callable[[Path, Path, random.Random], None]

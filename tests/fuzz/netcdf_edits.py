@@ -31,6 +31,7 @@ _TELLING = (
     "_Encoding",
 )
 _MOST_VALUES = 20_000
+_LIBRARY_ERRORS = (OSError, RuntimeError, ValueError, TypeError, AttributeError, KeyError, IndexError)
 
 
 def edit(path: Path, chance: random.Random) -> None:
@@ -42,10 +43,9 @@ def edit(path: Path, chance: random.Random) -> None:
     copy = path.with_name("edited")
     shutil.copyfile(path, copy)
     # The library has its own opinion of what may be named or stored; then nothing more changes.
-    with suppress(OSError, RuntimeError, ValueError, TypeError, AttributeError, KeyError, IndexError):
-        with netCDF4.Dataset(copy, "a") as file:
-            file.set_auto_maskandscale(False)
-            chance.choice(_EDITS)(file, chance)
+    with suppress(*_LIBRARY_ERRORS), netCDF4.Dataset(copy, "a") as file:
+        file.set_auto_maskandscale(False)
+        chance.choice(_EDITS)(file, chance)
     path.write_bytes(copy.read_bytes())
     copy.unlink()
 
@@ -192,7 +192,14 @@ def _add_groups(file: Any, chance: random.Random) -> None:
 
 
 _EDITS = (
-    *(_set_attribute, _set_attribute, _set_attribute, _remove_attribute, _replace_variable, _replace_variable),
+    *(
+        _set_attribute,
+        _set_attribute,
+        _set_attribute,
+        _remove_attribute,
+        _replace_variable,
+        _replace_variable,
+    ),
     *(_replace_variable, _spoil_values, _spoil_values, _scale_values, _lose_variable, _exchange_variables),
     *(_add_variable, _add_odd_type, _rename_dimension, _rename_group, _add_groups),
 )
@@ -202,12 +209,15 @@ def _other_format(path: Path, chance: random.Random) -> None:
     """An older format with the variables of the root group."""
     kind = chance.choice(("NETCDF3_CLASSIC", "NETCDF3_64BIT_DATA", "NETCDF4_CLASSIC"))
     copy = path.with_name("other_format")
-    with suppress(OSError, RuntimeError, ValueError, TypeError, AttributeError):
-        with netCDF4.Dataset(path) as old, netCDF4.Dataset(copy, "w", format=kind) as new:
-            new.setncatts({key: value for key, value in old.__dict__.items() if isinstance(value, str)})
-            for name, dimension in old.dimensions.items():
-                new.createDimension(name, len(dimension))
-            for name, variable in old.variables.items():
-                new.createVariable(name, variable.dtype, variable.dimensions)[...] = variable[...]
+    with (
+        suppress(*_LIBRARY_ERRORS),
+        netCDF4.Dataset(path) as old,
+        netCDF4.Dataset(copy, "w", format=kind) as new,
+    ):
+        new.setncatts({key: value for key, value in old.__dict__.items() if isinstance(value, str)})
+        for name, dimension in old.dimensions.items():
+            new.createDimension(name, len(dimension))
+        for name, variable in old.variables.items():
+            new.createVariable(name, variable.dtype, variable.dimensions)[...] = variable[...]
     if copy.exists():
         copy.replace(path)

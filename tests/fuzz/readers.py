@@ -19,7 +19,8 @@ import xarray as xr
 
 from atmonr.config import Config, load
 from atmonr.evaluate.session import evaluate
-from atmonr.extract.grid import VoxelGrid
+from atmonr.extract.grids.choose import GridRequest
+from atmonr.extract.grids.voxel import VoxelGrid
 from atmonr.extract.merge import merge
 from atmonr.extract.parts import Parts
 from atmonr.extract.session import extract
@@ -29,11 +30,15 @@ from atmonr.fields.setting import Setting
 from atmonr.geo.frame import Frame
 from atmonr.run import Run
 from atmonr.sensors.harp2 import open_harp2
+from atmonr.store.dem import Dem
 from atmonr.store.ingest import ingest
 from atmonr.store.scene import open_scene
 from atmonr.tasks.recipe import describe
 from atmonr.train.plan import survey
+from tests.sensors.earthcare_files import NAME as PROFILES_NAME
+from tests.sensors.earthcare_files import make_variables, write_frame
 from tests.sensors.granules import NAME, Layout, make_fields, write_granule
+from tests.store.dems import write_dem
 
 Make = Callable[[Path], None]
 Read = Callable[[Path, Path], None]
@@ -45,11 +50,13 @@ class Reader:
 
     Attributes:
         cases: Its share of the suite.
+        cost_ms: About what a case takes; those that take longest together are begun first.
         make: Writes valid inputs, each in a folder of its own, into a folder.
         read: Reads the input in the first folder as commands do; may write into the second.
     """
 
     cases: int
+    cost_ms: float
     make: Make
     read: Read
 
@@ -130,6 +137,35 @@ def read_granule(case: Path, out: Path) -> None:
 def ingest_granule(case: Path, out: Path) -> None:
     with open_harp2(case / NAME) as granule:
         ingest(granule, out / "scene.zarr")
+
+
+# -- elevation models and lidar profiles -------------------------------------------------------------------
+
+
+def make_dems(folder: Path) -> None:
+    for name, options in (("nodes", {}), ("cells", {"cells": True, "with_latitudes": True})):
+        (folder / name).mkdir()
+        write_dem(folder / name / "dem.nc", step_deg=10.0, **options)
+
+
+def read_dem(case: Path, out: Path) -> None:
+    with Dem.open(case / "dem.nc") as dem:
+        dem.height_m(np.array([[-90.0, -12.3], [18.0, 90.0]]), np.array([[-180.0, 179.9], [0.0, 360.0]]))
+
+
+def make_frames(folder: Path) -> None:
+    variables = make_variables(5, 6, latitude=17.98)
+    for name, options in (("whole", {}), ("bare", {"omit": ("elevation", "land_flag"), "file_type": None})):
+        (folder / name).mkdir()
+        write_frame(folder / name / PROFILES_NAME, variables, **options)
+        make_extract(folder / name / "extract.nc")
+
+
+def read_frame(case: Path, out: Path) -> None:
+    frame = case / PROFILES_NAME
+    evaluate(
+        case / "extract.nc", truth=None, run=None, earthcare=frame, out=out / "score.json", pictures=None
+    )
 
 
 # -- scenes ------------------------------------------------------------------------------------------------
@@ -237,9 +273,10 @@ def make_runs(folder: Path) -> None:
 def read_run(case: Path, out: Path) -> None:
     run = Run.open(case / "run")
     assert isinstance(run.provenance, dict)
-    survey(run.config, [Path(SCENE)], [run.scene_info(SCENE)], run)
+    survey(run.config, [Path(SCENE)], [INFO], run)
     evaluate(case / "extract.nc", truth=None, run=run.path, out=out / "score.json", pictures=None)
-    extract(run.path, out / "parts.zarr", max_height_m=2000.0, quiet=True)
+    (out / "score.json").unlink()
+    extract(run.path, out / "parts.zarr", grid=GridRequest(max_height_m=2000.0), quiet=True)
 
 
 # -- configs -----------------------------------------------------------------------------------------------
@@ -254,7 +291,9 @@ def make_configs(folder: Path) -> None:
 
 
 def read_config(case: Path, out: Path) -> None:
-    overrides = (case / "set.txt").read_text(encoding="utf-8", errors="surrogateescape").split("\n")
+    file = case / "set.txt"
+    text = file.read_text(encoding="utf-8", errors="surrogateescape") if file.is_file() else ""
+    overrides = text.split("\n")
     config = load(case / "config.toml", [text for text in overrides if text])
     assert isinstance(config.digest, str)
     (out / "run.toml").write_text(config.toml(), encoding="utf-8")
@@ -262,11 +301,13 @@ def read_config(case: Path, out: Path) -> None:
 
 
 READERS = {
-    "harp2": Reader(2500, make_granules, read_granule),
-    "harp2_ingest": Reader(400, make_granules, ingest_granule),
-    "scene": Reader(1000, make_scenes, read_scene),
-    "truth_and_extract": Reader(2500, make_pairs, read_pair),
-    "extraction": Reader(1600, make_extractions, read_extraction),
-    "run": Reader(1200, make_runs, read_run),
-    "config": Reader(2000, make_configs, read_config),
+    "harp2": Reader(2200, 15.0, make_granules, read_granule),
+    "harp2_ingest": Reader(300, 60.0, make_granules, ingest_granule),
+    "dem": Reader(900, 5.0, make_dems, read_dem),
+    "earthcare": Reader(1000, 35.0, make_frames, read_frame),
+    "scene": Reader(700, 45.0, make_scenes, read_scene),
+    "truth_and_extract": Reader(1600, 25.0, make_pairs, read_pair),
+    "extraction": Reader(1300, 12.0, make_extractions, read_extraction),
+    "run": Reader(800, 25.0, make_runs, read_run),
+    "config": Reader(2000, 3.0, make_configs, read_config),
 }

@@ -38,7 +38,9 @@ def edit(path: Path, chance: random.Random) -> None:
     elif kind == 1:
         lines.insert(index, chance.choice(lines))
     elif kind == 2:
-        lines.insert(index, chance.choice(("[field]", "[[train]]", "[train.steps]", "['']", "[a.b.c]", "a.b.c = 1")))
+        lines.insert(
+            index, chance.choice(("[field]", "[[train]]", "[train.steps]", "['']", "[a.b.c]", "a.b.c = 1"))
+        )
     elif kind == 3:
         key = chance.choice(_KEYS)
         lines.insert(index, f"{key} = {_value(chance)}")
