@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from atmonr import bench
+from atmonr import bench, bench_ingest
+from tests.sensors.granules import NAME, write_granule
 
 Launch = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -22,6 +24,21 @@ def test_every_habit_is_timed_and_the_ratio_is_of_the_last_to_the_first(
     assert found["speedup_over_plain"] == pytest.approx(times[-1] / times[0])
     assert found["bytes_per_ray"] == 41
     assert found["peak_memory_mib"] > 100
+
+
+@pytest.mark.slow
+def test_the_way_of_a_granule_to_the_device_is_timed_beside_plain_reading(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(bench_ingest, "ROUNDS", 1)
+    granule = write_granule(tmp_path / NAME)
+    found = bench_ingest.bench_ingest(granule, tmp_path, device="cpu")
+    seconds = found["seconds"]
+    assert min(seconds.values()) > 0 and max(seconds.values()) < 1e3
+    assert found["ingest_over_read_netcdf"] == seconds["read_netcdf"] / seconds["ingest"]
+    assert found["load_rays_over_load_bytes"] == seconds["load_bytes"] / seconds["load_rays"]
+    assert found["ray_bytes"] == 41 * 81 * 12 * 9  # nine views are held out
+    assert list(tmp_path.iterdir()) == [granule]  # what was made for a while is gone
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ import typer
 
 from atmonr.cli.options import QuietOption
 
+Product = Literal["L1B", "L1C"]
 Packing = Literal["float", "packed", "early"]
 
 
@@ -29,6 +30,7 @@ def simulate(
     surface: Annotated[str, typer.Option(help="black, ocean or land.")] = "black",
     rayleigh: Annotated[bool, typer.Option("--rayleigh", help="Let the air scatter too.")] = False,
     noise: Annotated[float, typer.Option(min=0, help="Relative standard deviation of each radiance.")] = 0.0,
+    product: Annotated[Product, typer.Option(help="L1B as seen, or L1C with all views on one grid.")] = "L1B",
     packing: Annotated[Packing, typer.Option(help="How the file stores numbers.")] = "float",
     seed: Annotated[int, typer.Option(min=0, help="Of the cloud, the ground and the noise.")] = 0,
     subpixels: Annotated[
@@ -57,6 +59,7 @@ def simulate(
             surface=surface,
             rayleigh=rayleigh,
             noise=noise,
+            product=product,
             packing=packing,
             seed=seed,
             subpixels=subpixels,

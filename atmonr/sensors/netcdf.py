@@ -16,6 +16,7 @@ from atmonr.netcdf_probe import deadly
 # NASA ocean-colour files mark missing values with -32767, sometimes without saying so; no quantity gets
 # there.
 _FILL_LIMIT = -32000.0
+_LARGEST = 1e30  # beyond are the netCDF library's own fill values
 
 
 class NetcdfFile:
@@ -124,6 +125,10 @@ class NetcdfFile:
 
     def _values(self, name: str, index: Any, dtype: type[np.floating[Any]], unpack: bool) -> NDArray[Any]:
         variable = self._variable(name)
+        chunks = variable.chunking()
+        if chunks and chunks != "contiguous" and chunks[0] == 1:
+            # One image a chunk is decompressed once; by default 64 MiB of each variable would be kept.
+            variable.set_var_chunk_cache(size=1 << 20)
         try:
             raw = np.asarray(variable[index])
         except MemoryError as error:
@@ -136,14 +141,19 @@ class NetcdfFile:
                 " the file may be truncated: fetch it again"
             ) from error
         missing = _declared_missing(variable, raw)
-        if raw.dtype.kind == "f" or raw.dtype == np.int16:
+        if raw.dtype == np.int16:
             missing |= raw <= _FILL_LIMIT  # wider integers may hold such values before they are scaled
         values = raw.astype(dtype, copy=False)
         if unpack and self.is_packed(name):
+            if raw.dtype.kind == "f":
+                missing |= raw <= _FILL_LIMIT
             values = values * dtype(self._number(variable, name, "scale_factor", 1.0))
             values += dtype(self._number(variable, name, "add_offset", 0.0))
-        missing |= ~((values > _FILL_LIMIT) & (values < np.inf))  # NaN compares as False
-        np.putmask(values, missing, np.nan)
+        if values.size and not (values.min() > _FILL_LIMIT and values.max() <= _LARGEST):  # or NaN
+            missing |= np.logical_not(values > _FILL_LIMIT)
+            missing |= values > _LARGEST
+        if missing.any():
+            np.putmask(values, missing, np.nan)
         return values
 
     def _number(self, variable: netCDF4.Variable, name: str, attribute: str, default: float) -> float:
@@ -190,6 +200,8 @@ def _declared_missing(variable: netCDF4.Variable, raw: NDArray[Any]) -> NDArray[
     fills = [*stored("_FillValue"), *stored("missing_value")]
     if "_FillValue" not in variable.ncattrs() and raw.dtype.itemsize > 1:
         fills.append(raw.dtype.type(netCDF4.default_fillvals[raw.dtype.str[1:]]))
+    if raw.dtype.kind == "f":  # large images: these are found without another pass
+        fills = [fill for fill in fills if _FILL_LIMIT < fill <= _LARGEST]
     missing = np.zeros(raw.shape, dtype=bool)
     for fill in fills:
         missing |= raw == fill

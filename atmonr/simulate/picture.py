@@ -26,13 +26,17 @@ STRAY_CELLS = 6
 
 @dataclass(frozen=True)
 class Picture:
-    """What is looked at and how: a cloud, a number of pixels and the direction of flight."""
+    """What is looked at and how: a cloud, a number of pixels and the direction of flight.
+
+    Views coincide in the middle of the cloud, or on the ground if they are to share one grid there.
+    """
 
     cloud: Volume
     lines: int
     pixels: int
     pixel_m: float
     heading_deg: float
+    on_ground: bool = False
 
     def geometry(self, sun_ecef: Floats, subpixels: int = 1) -> Geometry:
         """Geometry of all views, or of the parts of their pixels."""
@@ -44,7 +48,7 @@ class Picture:
             self.lines * subpixels,
             self.pixels * subpixels,
             self.pixel_m / subpixels,
-            middle_m,
+            0.0 if self.on_ground else middle_m,
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -39,6 +40,7 @@ def simulate(
     surface: str = "black",
     rayleigh: bool = False,
     noise: float = 0.0,
+    product: native.Product = "L1B",
     packing: native.Packing = "float",
     seed: int = 0,
     subpixels: int = 2,
@@ -61,6 +63,8 @@ def simulate(
         surface: "black", "ocean" or "land".
         rayleigh: whether the air scatters too.
         noise: relative standard deviation of each radiance.
+        product: "L1B", where views coincide in the middle of the cloud and each has its own places; "L1C",
+            where all views look at the same places on the ground.
         packing: how numbers are stored (see `native.write_granule`).
         seed: of the cloud, the ground and the noise.
         subpixels: lines of sight averaged over each pixel, along and across (1 or more).
@@ -75,8 +79,9 @@ def simulate(
         StoreError: if a file cannot be written.
     """
     _check_sizes(lines, pixels, pixel_m, subpixels)
-    _check_scene(latitude_deg, longitude_deg, solar_zenith_deg, noise, packing)
-    granule_path, truth_path = Path(out) / native.GRANULE_NAME, Path(out) / TRUTH_NAME
+    _check_scene(latitude_deg, longitude_deg, solar_zenith_deg, noise)
+    _check_format(product, packing)
+    granule_path, truth_path = Path(out) / native.GRANULE_NAMES[product], Path(out) / TRUTH_NAME
     for path in (granule_path, truth_path):
         if path.exists():
             raise UsageError(f"{path}: exists already; choose another folder or remove it first")
@@ -88,6 +93,7 @@ def simulate(
         picture = _of_volume(cloud, lines, pixels, pixel_m or DEFAULT_PIXEL_M, heading_deg)
     else:
         raise UsageError("simulate: expected either a preset or a volume, not both")
+    picture = replace(picture, on_ground=product == "L1C")
     ground = surface_named(surface, 3 * picture.pixel_m, seed)
     sun_deg = solar_zenith_deg, solar_azimuth_deg
     with _one_thread():
@@ -99,7 +105,7 @@ def simulate(
     radiance *= np.clip(1 + noise * random.standard_normal(radiance.shape), 0, None)
     source = f"preset {preset}, seed {seed}" if preset else "a given volume"
     comment = f"Simulated by atmonr from a known cloud ({source}); surface {surface}; I only, no q or u."
-    native.write_granule(granule_path, geometry, radiance, packing, comment)
+    native.write_granule(granule_path, geometry, radiance, packing, comment, product)
     write_truth(picture.cloud, truth_path, granule_path.name, TRUTH_WAVELENGTH_NM)
     return granule_path, truth_path
 
@@ -155,9 +161,7 @@ def _check_sizes(lines: int | None, pixels: int | None, pixel_m: float | None, s
         raise UsageError(f"pixel_m {pixel_m}: expected more than 0 m")
 
 
-def _check_scene(
-    latitude_deg: float, longitude_deg: float, solar_zenith_deg: float, noise: float, packing: str
-) -> None:
+def _check_scene(latitude_deg: float, longitude_deg: float, solar_zenith_deg: float, noise: float) -> None:
     ranges = {
         "latitude_deg": (latitude_deg, -90.0, 90.0),
         "longitude_deg": (longitude_deg, -180.0, 180.0),
@@ -167,5 +171,10 @@ def _check_scene(
     for name, (value, least, most) in ranges.items():
         if not least <= value <= most:
             raise UsageError(f"{name} {value}: expected {least:g} to {most:g}")
-    if packing not in get_args(native.Packing):
-        raise UsageError(f"packing {packing!r}: expected one of {', '.join(get_args(native.Packing))}")
+
+
+def _check_format(product: str, packing: str) -> None:
+    known = {"product": (product, get_args(native.Product)), "packing": (packing, get_args(native.Packing))}
+    for name, (value, values) in known.items():
+        if value not in values:
+            raise UsageError(f"{name} {value!r}: expected one of {', '.join(values)}")

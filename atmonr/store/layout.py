@@ -182,7 +182,8 @@ def _create_rays(
         dtype=dtype,
         chunks=chunks,
         shards=shards,
-        compressors=(BloscCodec(cname="zstd", clevel=3, shuffle="shuffle"), Crc32cCodec()),
+        # Five times as fast to write as zstd, twice as fast to read, for a tenth more space.
+        compressors=(BloscCodec(cname="lz4", clevel=5, shuffle="shuffle"), Crc32cCodec()),
         fill_value=np.nan if dtype.startswith("float") else MISSING_QUALITY if name == "quality" else 0,
         dimension_names=RAY_DIMENSIONS,
         attributes=attributes,

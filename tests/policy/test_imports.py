@@ -35,7 +35,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "render": set(),
     "scene_info": set(),
     "stop": set(),
-    "sensors": set(),
+    "sensors": {"geo.datum"},  # what altitudes are measured from is said where they are read
     "fields": {"geo.frame", "geo.sun", "geo.tiles", "render", "config", "run", "checkpoint_file"},
     "store": {"sensors", "geo"},
     "feed": {"store", "geo"},
@@ -50,15 +50,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "seats": {"device", "meeting", "network"},
     "world": {"device", "launchers", "liveness", "meeting", "seats"},
 }
-FREE = {"cli", "__main__", "demo", "bench", "bench_ranks"}  # they put everything together
-EVERYBODY = {
-    "errors",
-    "atomic",
-    "json_file",
-    "netcdf_probe",
-    "scene_info",
-    "",
-}  # "" is atmonr itself: its version
+FREE = {"cli", "__main__", "demo", "bench", "bench_ingest", "bench_ranks"}  # they put everything together
+# "" is atmonr itself: its version.
+EVERYBODY = {"errors", "atomic", "json_file", "netcdf_probe", "scene_info", ""}
 LAUNCH_MAY_IMPORT: dict[str, set[str]] = {"config", "run", "errors", ""}
 
 FOREIGN = {"store": {"torch"}, "sensors": {"torch"}, "evaluate": {"torch"}}

@@ -11,8 +11,9 @@ import pytest
 from atmonr.errors import StoreError
 from atmonr.geo.ellipsoid import direction_to_ecef
 from atmonr.geo.frame import Frame
+from atmonr.sensors.harp2 import open_harp2
 from atmonr.simulate.instrument import Geometry, observe
-from atmonr.simulate.native import GRANULE_NAME, Packing, write_granule
+from atmonr.simulate.native import GRANULE_NAME, GRANULE_NAMES, START, Packing, write_granule
 
 PACKINGS: tuple[Packing, ...] = ("float", "packed", "early")
 ANGLES = ("sensor_zenith", "sensor_azimuth", "solar_zenith", "solar_azimuth")
@@ -95,6 +96,47 @@ def test_an_early_file_lacks_what_early_files_lack(
         assert "intensity_f0" not in file["sensor_views_bands"].variables
         assert "navigation_data" not in file.groups
         assert "geospatial_bounds" not in file.ncattrs()
+
+
+@pytest.fixture
+def gridded() -> Geometry:
+    """All views at the same places."""
+    frame = Frame(18.0, -61.5, (-1e4, -1e4, 0.0), (1e4, 1e4, 1e4))
+    return observe(frame, 348.0, direction_to_ecef(18.0, -61.5, 40.0, -42.0), 6, 5, 5200.0, 0.0)
+
+
+@pytest.mark.parametrize("packing", PACKINGS)
+def test_level_1c_of_every_packing_is_read_back(
+    gridded: Geometry, radiance: np.ndarray, tmp_path: Path, packing: Packing
+) -> None:
+    path = tmp_path / GRANULE_NAMES["L1C"]
+    write_granule(path, gridded, radiance, packing, "test", "L1C")
+    coarse = packing == "packed"
+    with open_harp2(path) as granule:
+        assert (granule.level, granule.shape, granule.flipped) == ("L1C", (90, 6, 5), (False, False))
+        assert ("time" in granule.optional) == (packing != "early")
+        block = granule.read_lines(slice(None))
+    np.testing.assert_allclose(block.radiance, radiance, atol=0.0251 if coarse else 1e-4)
+    np.testing.assert_allclose(block.latitude, gridded.latitude, atol=1e-5)
+    for name in ANGLES:
+        tolerance = 0.00501 if coarse else 1e-5
+        np.testing.assert_allclose(block[f"{name}_angle"], getattr(gridded, name), atol=tolerance)
+    np.testing.assert_array_equal(block.observations, np.isfinite(radiance))
+    if "time" in block:
+        expected = START.timestamp() + gridded.seconds[:, :, None]
+        np.testing.assert_allclose(block.time, np.broadcast_to(expected, (90, 6, 5)), atol=1e-3)
+
+
+def test_level_1c_lies_as_its_documents_say(gridded: Geometry, radiance: np.ndarray, tmp_path: Path) -> None:
+    shapes = {"packed": ((6, 5, 90, 1), (90,)), "early": ((90, 6, 5), (1, 90))}
+    for packing, (image, table) in shapes.items():
+        path = tmp_path / f"{packing}.nc"
+        write_granule(path, gridded, radiance, packing, "test", "L1C")  # type: ignore[arg-type]
+        with netCDF4.Dataset(path) as file:
+            assert (file.title, file.processing_level) == ("PACE HARP2 Level-1C Data", "L1C")
+            assert file["observation_data/i"].shape == image
+            assert file["sensor_views_bands/intensity_wavelength"].shape == table
+            assert file["geolocation_data/latitude"].shape == (6, 5)
 
 
 def test_nothing_is_left_when_writing_fails(geometry: Geometry, tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def test_estimates_are_well_within_their_margin(centre, zenith, top_m):
 def test_an_estimate_too_far_away_says_so():
     frame = Frame(0.0, 0.0, (-1.0, -1.0, -1.0), (1.0, 1.0, 1.0))
     places = [np.array([value], np.float32) for value in (0.0, 40.0, 0.0, 0.0, 0.0)]
-    assert np.isnan(Estimate(frame, 1e4)(*places)).all()
+    assert np.isinf(Estimate(frame, 1e4)(*places)).all()
 
 
 @pytest.mark.parametrize("centre", CENTRES)
@@ -56,7 +56,10 @@ def test_the_box_is_that_of_all_rays(centre, reach_m):
     rays = some_rays(frame, 4000, 70.0, reach_m)
     usable = np.random.default_rng(4).random((1, 40, 100)) < 0.7
     sun = [np.full(4000, 40.0, np.float32), np.full(4000, 10.0, np.float32)]
-    block = {name: column.reshape(1, 40, 100) for name, column in zip(GEOMETRY, [*rays, *sun], strict=True)}
+    block = {
+        name: np.where(usable, column.reshape(1, 40, 100), np.float32(np.nan))
+        for name, column in zip(GEOMETRY, [*rays, *sun], strict=True)
+    }
     extent = Extent(frame, 20_000.0)
     extent.add(block, usable)
     ends = exact_ends(frame, [column[usable.ravel()] for column in rays], 20_000.0).reshape(-1, 3)
