@@ -11,8 +11,8 @@ from rich.table import Column, Table
 
 def show_scores(scores: Mapping[str, Any], title: str = "Scores") -> None:
     """Print nested scores, one number a line under its dotted name."""
-    # A name or text that is too long for the terminal goes on in the next line; cut, it would say nothing.
-    table = Table(Column("score", overflow="fold"), Column("value", overflow="fold"), title=title)
+    # Cut short, a name would say nothing; a long value goes on in the next line.
+    table = Table(Column("score", no_wrap=True), Column("value", overflow="fold"), title=title)
     for name, value in _flatten(scores):
         table.add_row(name, f"{value:.4g}" if isinstance(value, float) else str(value))
     Console().print(table)

@@ -130,7 +130,8 @@ def _values(
     found = file.shape(_DATA + name)
     if found != shape:
         raise GranuleError(f"{file.path}: {_DATA}{name} has the shape {found}; expected {shape}")
-    values = file.read_double(_DATA + name)
+    with np.errstate(invalid="ignore"):  # the bits of a damaged value may be a NaN that signals
+        values = file.read_double(_DATA + name)
     values[np.abs(values) >= _FILL_FLOOR] = np.nan
     impossible = (values < lower) | (values > upper)
     if impossible.any():

@@ -191,6 +191,14 @@ def test_simulate_shows_what_it_wrote(monkeypatch: pytest.MonkeyPatch) -> None:
     assert result.stdout == "g.nc\nt.nc\n"
 
 
+def test_simulate_adds_a_lidar_frame_of_the_same_cloud_when_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    replace(monkeypatch, "atmonr.simulate.session", "simulate", (Path("d/g.nc"), Path("d/t.nc")))
+    framed = replace(monkeypatch, "atmonr.simulate.earthcare", "simulate_frame", Path("d/e.h5"))
+    result = call("simulate", "--preset", "deep", "-o", "d", "--earthcare", "--noise", 0.02, "--seed", 5)
+    assert framed.calls == [((Path("d/t.nc"), Path("d")), {"noise": 0.02, "seed": 5})]
+    assert result.stdout == "d/g.nc\nd/t.nc\nd/e.h5\n"
+
+
 def test_campaigns_say_that_they_are_not_available() -> None:
     result = call("campaign")
     assert result.exit_code == 2

@@ -140,3 +140,14 @@ def test_a_runaway_retrieval_is_missing_not_fatal(tmp_path):
     variables[EXTINCTION][0, 0] = 1e8
     extinction = read_profiles(write_frame(tmp_path / NAME, variables))["extinction_per_m"]
     assert np.isnan(extinction[0, -1]) and int(extinction.isnull().sum()) == 1
+
+
+def test_the_bits_of_a_damaged_value_raise_no_warning(tmp_path):
+    def signalling(file: netCDF4.Dataset) -> None:
+        height = file["ScienceData/height"]
+        height.set_auto_maskandscale(False)
+        stored = height[:]
+        stored.view(np.uint32)[0, 0] = 0x7FA00000
+        height[:] = stored
+
+    assert np.isnan(read_profiles(write_frame(tmp_path / NAME, edit=signalling))["height"][0, -1])
