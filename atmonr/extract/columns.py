@@ -60,7 +60,7 @@ def describe_columns(scene: Scene | None, dem: Path | None) -> dict[str, Any]:
     if dem is not None:
         described[SURFACE] = describe_dem(dem)
     elif scene is not None:
-        described[SURFACE] = describe_scene_surface()
+        described[SURFACE] = describe_scene_surface(scene)
     if scene is not None:
         described[RAY_COUNT] = True
     return described

@@ -104,7 +104,7 @@ class Member:
 
     def surface(self, columns: Columns) -> Values:
         """Return the height of the ground under columns [m], that of its own nearest; NaN if unknown."""
-        known, _ = column_numbers(self.parts)
+        known = self._ground
         if known is None:
             return np.full(columns.distance_m.shape, np.nan, np.float32)
         row, column = (
@@ -146,6 +146,10 @@ class Member:
         """The part of the extract's box where images looked."""
         (south, north), (west, east) = edges(self.grid, 1), edges(self.grid, 2)
         return Footprint.of(self.parts.plan["source"]["scene"], (west, south, east, north))
+
+    @cached_property
+    def _ground(self) -> Values | None:
+        return column_numbers(self.parts)[0]
 
     def _seen_from(self, frame: Frame, layer: FloatArray) -> FloatArray:
         """Places (..., 3) of another frame in this scene's, (..., 2); their verticals are the same."""

@@ -224,7 +224,7 @@ def _define_surface(dataset: netCDF4.Dataset, product: Product, surface: dict[st
     chunks = tuple(min(_COLUMNS_AT_ONCE, n) for n in product.grid.shape[1:])
     variable = _create_columns(dataset, "surface_altitude", "f4", dims, chunks, MISSING)
     off_m = surface["off_ellipsoid_m"]
-    error = f" Cells are at heights above the ellipsoid, which is up to {off_m:g} m off." if off_m else ""
+    error = f" Heights of cells are above the ellipsoid, which may be {off_m:g} m off." * (off_m > 0)
     variable.setncatts(
         {
             "standard_name": surface["standard_name"],

@@ -99,18 +99,25 @@ def count_rays(scene: Scene, boxes: Boxes) -> Counts:
     counts = np.zeros((boxes.shape[0], boxes.shape[1] * boxes.shape[2]), np.int32)
     middles = boxes.corner_m[0] + (np.arange(boxes.shape[0]) + 0.5) * boxes.step_m[0]
     for path in _paths(scene):
-        # The path's height is a parabola that is all but straight: two steps of a fixed point suffice.
+        columns = np.ascontiguousarray(path.T)
         for layer, middle in enumerate(middles):
-            drop = np.float32(middle - scene.top_height_m)
-            s = drop / path[:, 6]
-            for _ in range(2):
-                s = drop / (path[:, 6] + path[:, 7] * s)
-            x = path[:, 0] + s * (path[:, 1] + s * path[:, 2])
-            y = path[:, 3] + s * (path[:, 4] + s * path[:, 5])
-            flat, inside = boxes.index(y, x)
-            inside &= s <= 1.0  # what is beyond the ray's end is under ground
-            counts[layer] += np.bincount(flat[inside], minlength=counts.shape[1]).astype(np.int32)
+            flat = _crossings(columns, np.float32(middle - scene.top_height_m), boxes)
+            counts[layer] += np.bincount(flat, minlength=counts.shape[1]).astype(np.int32)
     return counts.reshape(boxes.shape)
+
+
+def _crossings(path: NDArray[np.float32], drop_m: np.float32, boxes: Boxes) -> NDArray[np.int32]:
+    """Return the positions, among the boxes of a layer, of rays (8, N) a drop below the top."""
+    x0, x1, x2, y0, y1, y2, down, bend = path
+    # The height of a path is all but straight: one step corrects it to metres along the steepest ray.
+    s = drop_m / (down + bend * (drop_m / down))
+    _, south, west = (np.float32(value) for value in boxes.corner_m)
+    _, height, width = (np.float32(1.0 / value) for value in boxes.step_m)
+    column = (x0 - west + s * (x1 + s * x2)) * width
+    row = (y0 - south + s * (y1 + s * y2)) * height
+    # What is beyond the ray's end is under ground.
+    inside = (s <= 1) & (row >= 0) & (row < boxes.shape[1]) & (column >= 0) & (column < boxes.shape[2])
+    return row[inside].astype(np.int32) * np.int32(boxes.shape[2]) + column[inside].astype(np.int32)
 
 
 def _paths(scene: Scene) -> Iterator[NDArray[np.float32]]:

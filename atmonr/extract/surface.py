@@ -14,13 +14,12 @@ from scipy.spatial import cKDTree
 
 from atmonr.atomic import sha256
 from atmonr.extract.grids.base import FloatArray, Grid
-from atmonr.geo.datum import ELLIPSOID
+from atmonr.geo.datum import ELLIPSOID, SEA_LEVEL, UNSTATED
 from atmonr.geo.frame import Frame
 from atmonr.store.dem import Dem
 from atmonr.store.scene import Scene
 
 _ROWS_AT_ONCE = 64
-_ASSUMED = "; the granule's altitudes are taken to be above it"
 
 
 class Surface(Protocol):
@@ -49,13 +48,15 @@ def describe_dem(path: Path) -> dict[str, Any]:
     }
 
 
-def describe_scene_surface() -> dict[str, Any]:
+def describe_scene_surface(scene: Scene) -> dict[str, Any]:
     """Return JSON data that says that the heights are those of the scene's own pixels."""
+    name = scene.dataset["surface_altitude"].attrs.get("vertical_datum", UNSTATED.name)
+    datum = {known.name: known for known in (ELLIPSOID, SEA_LEVEL)}.get(name, UNSTATED)
     return {
         "source": "surface altitude of the nearest pixel of the granule's view nearest to nadir",
-        "datum": ELLIPSOID.name + _ASSUMED,
-        "standard_name": ELLIPSOID.standard_name,
-        "off_ellipsoid_m": ELLIPSOID.off_ellipsoid_m,
+        "datum": datum.name,
+        "standard_name": datum.standard_name,
+        "off_ellipsoid_m": datum.off_ellipsoid_m,
     }
 
 

@@ -173,3 +173,20 @@ def test_one_of_several_scenes_must_be_named(tmp_path, info, run, monkeypatch):
     with pytest.raises(UsageError, match="choose one with --scene: a, b"):
         session._scene_name(two, None)
     assert session._scene_name(two, "b") == "b"
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"kind": "curtain"}, "--grid curtain: expected --earthcare"),
+        ({"kind": "l1c"}, "--grid l1c: expected --l1c"),
+        ({"kind": "global", "bbox": (0, 1, 2, 3)}, "--bbox: is not for --grid global, which has --growth"),
+        ({"kind": "voxel", "step_deg": 0.1}, "--step-deg: is not for --grid voxel"),
+        ({"kind": "global", "step_deg": 0.07}, "divides 180 degrees"),
+        ({"kind": "global", "growth": -1.0}, "a growth from 0 to 1"),
+        ({"kind": "global", "step_deg": float("nan")}, "divides 180 degrees"),
+    ],
+)
+def test_impossible_requests_are_refused(info, options, message):
+    with pytest.raises(UsageError, match=message):
+        choose_grid(info, GridRequest(**options))
