@@ -19,7 +19,9 @@ from atmonr.netcdf_probe import deadly
 
 FloatArray = NDArray[np.float64]
 
+MOST_EXTINCTION_PER_M = 1e3  # opaque within a millimetre
 _MOST_VALUES = 2_000_000_000
+_FARTHEST_M = 2.1e7  # half around the Earth
 # How netCDF and xarray fail on files that are damaged or strange.
 _DAMAGE = (OSError, RuntimeError, ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError)
 
@@ -62,9 +64,10 @@ class ExtractFile:
                 variable = variable.isel(band=nearest_band(self.wavelengths_nm, wavelength_nm))
             values = numbers(self.path, variable, ("altitude", "y", "x")).astype(np.float32)
         known = values[~np.isnan(values)]
-        if not (np.isfinite(known).all() and known.min(initial=0.0) >= 0):
+        if not (known.min(initial=0.0) >= 0 and known.max(initial=0.0) <= MOST_EXTINCTION_PER_M):
             raise SceneError(
-                f"{self.path}: variable extinction: negative or infinite values; expected >= 0 m-1 or missing"
+                f"{self.path}: variable extinction: negative or infinite values; expected 0 to"
+                f" {MOST_EXTINCTION_PER_M:g} m-1 or missing"
             )
         return values
 
@@ -112,8 +115,10 @@ def ascending(path: Path, name: str, values: Sequence[float] | NDArray[Any]) -> 
         SceneError: Otherwise; names file and variable.
     """
     coordinate = np.asarray(values, np.float64)
-    if coordinate.ndim != 1 or not np.isfinite(coordinate).all():
-        raise SceneError(f"{path}: variable {name}: expected finite values along one dimension")
+    if coordinate.ndim != 1 or not (np.abs(coordinate) <= _FARTHEST_M).all():
+        raise SceneError(
+            f"{path}: variable {name}: expected finite values along one dimension, up to {_FARTHEST_M:g} m"
+        )
     if coordinate.size < 2 or (np.diff(coordinate) <= 0).any():
         raise SceneError(f"{path}: variable {name}: expected at least 2 values, ascending")
     return coordinate
