@@ -233,7 +233,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Config:
             table = tomllib.load(stream)
     except OSError as error:
         raise ConfigError(f"{path}: cannot read: {error.strerror or error}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # also a number of thousands of digits
         raise ConfigError(f"{path}: not valid TOML: {error}") from error
     sources: dict[str, str] = {}
     for override in overrides:
@@ -262,7 +262,7 @@ def _apply(table: dict[str, Any], override: str) -> str:
 def _value(text: str) -> Any:
     try:
         parsed = tomllib.loads(f"value = {text}")
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return text
     return parsed["value"] if parsed.keys() == {"value"} else text
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import traceback
 
+_LONGEST = 2000
+
 
 class AtmonrError(Exception):
     """Base of all errors raised on purpose; the command line shows its message without a traceback.
@@ -20,6 +22,9 @@ class AtmonrError(Exception):
 
     exit_code = 1
     everywhere = False
+
+    def __init__(self, message: str) -> None:
+        super().__init__(_one_line(message))
 
 
 class UsageError(AtmonrError):
@@ -96,6 +101,15 @@ class LostRankError(WorldError):
 
 class PeerFailedError(LostRankError):
     """Another rank has ended with an error of its own, whose exit code this one takes over."""
+
+
+def _one_line(message: str) -> str:
+    """A message that may quote anything from a file, as one line that is safe to show on a terminal."""
+    line = " ".join(str(message).split())
+    if not line.isprintable():
+        line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+    # The file is named at the beginning, the remedy at the end.
+    return line if len(line) <= _LONGEST else f"{line[: _LONGEST // 2]} [...] {line[-_LONGEST // 2 :]}"
 
 
 def forget_locals(error: BaseException | None) -> None:

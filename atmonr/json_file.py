@@ -19,10 +19,10 @@ def read_json(path: Path) -> dict[str, Any]:
         ResumeError: If it is something else.
     """
     with store_errors(path):
-        text = path.read_text(encoding="utf-8")
+        content = path.read_bytes()
     try:
-        return dict(json.loads(text))
-    except (ValueError, TypeError) as error:
+        return dict(json.loads(content.decode("utf-8")))
+    except (ValueError, TypeError, RecursionError) as error:
         raise ResumeError(f"{path}: expected a JSON object: {error}") from error
 
 

@@ -23,6 +23,7 @@ from atmonr.atomic import atomic_folder, write_json, write_text
 from atmonr.config import Config, load
 from atmonr.errors import ConfigError, ResumeError, StoreError, UsageError
 from atmonr.json_file import read_json, store_errors
+from atmonr.scene_info import check_scene_info
 
 
 @dataclass(frozen=True)
@@ -126,11 +127,17 @@ class Run:
         """Return what extraction needs to know of a scene.
 
         Raises:
-            ResumeError: If the run has no such scene.
+            ResumeError: If the run has no such scene, or it is told what no scene has.
         """
         if scene not in self.scene_names:
             raise ResumeError(f"{self.path}: has no scene '{scene}'; it has: {', '.join(self.scene_names)}")
-        return read_json(self.scene_folder(scene) / "scene.json")
+        path = self.scene_folder(scene) / "scene.json"
+        info = read_json(path)
+        try:
+            check_scene_info(info)
+        except ValueError as error:
+            raise ResumeError(f"{path}: {error}") from error
+        return info
 
     def scene_folder(self, scene: str) -> Path:
         """Folder of one scene."""
@@ -218,8 +225,8 @@ class Run:
             # What follows the last line end is empty or torn.
             lines = path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
         try:
-            return [json.loads(line) for line in lines]
-        except json.JSONDecodeError as error:
+            return [_record(json.loads(line), "step", "wall_s") for line in lines]
+        except (ValueError, RecursionError) as error:
             raise StoreError(f"{path}: expected one JSON object a line: {error}") from error
 
     def truncate_metrics(self, scene: str, step: int) -> None:
@@ -235,8 +242,7 @@ class Run:
 
     def done(self, scene: str) -> dict[str, Any] | None:
         """Return what `mark_done` recorded; None while training is not complete."""
-        path = self.scene_folder(scene) / "done.json"
-        return read_json(path) if path.exists() else None
+        return _read_record(self.scene_folder(scene) / "done.json", "steps")
 
     def mark_failed(self, scene: str, record: Mapping[str, Any]) -> None:
         """Record why a scene's training failed."""
@@ -244,8 +250,7 @@ class Run:
 
     def failed(self, scene: str) -> dict[str, Any] | None:
         """Return what `mark_failed` recorded last; None if nothing failed or training is complete since."""
-        path = self._failed(scene)
-        return read_json(path) if path.exists() else None
+        return _read_record(self._failed(scene), "step")
 
     def _failed(self, scene: str) -> Path:
         return self.scene_folder(scene) / "failed.json"
@@ -273,6 +278,30 @@ class Run:
 def _refuse_bad_name(name: str) -> None:
     if not name or name.startswith(".") or os.sep in name:
         raise UsageError(f"scene name '{name}': cannot be a folder name; rename the scene file")
+
+
+def _read_record(path: Path, *numbers: str) -> dict[str, Any] | None:
+    if not path.exists():
+        return None
+    try:
+        return _record(read_json(path), *numbers)
+    except ValueError as error:
+        raise ResumeError(f"{path}: {error}") from error
+
+
+def _record(value: Any, *numbers: str) -> dict[str, Any]:
+    """A JSON object in which some keys, where they are there, are finite numbers.
+
+    Raises:
+        ValueError: It is something else.
+    """
+    if not isinstance(value, dict):
+        raise ValueError(f"{str(value)[:40]!r} is no JSON object")
+    for key in numbers:
+        number = value.get(key, 0)
+        if not isinstance(number, int | float) or not math.isfinite(number):
+            raise ValueError(f"{key} is {str(number)[:40]!r}; expected a number")
+    return value
 
 
 def _finite(value: Any) -> Any:

@@ -32,3 +32,9 @@ def test_exit_codes_are_what_job_scripts_rely_on(name: str, code: int) -> None:
 def test_every_error_is_listed_above() -> None:
     defined = {name for name, value in vars(errors).items() if isinstance(value, type)}
     assert len(defined) == 14
+
+
+def test_a_message_is_one_short_printable_line_whatever_it_quotes() -> None:
+    message = str(errors.SceneError("a.nc: title is 'x\n\x1b[2J\udcff é' " + "y" * 5000 + "; fetch it again"))
+    assert message.isprintable() and len(message) < 2100
+    assert message.startswith(r"a.nc: title is 'x \x1b[2J\udcff é'") and message.endswith("; fetch it again")

@@ -165,3 +165,25 @@ def test_provenance_names_code_and_command_but_no_machine_or_user() -> None:
     assert set(found) == {"atmonr", "git_commit", "python", "packages", "command", "created_utc"}
     assert found["created_utc"].endswith("+00:00")
     json.dumps(found)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("scene.json", b"\xff{}"),
+        ("scene.json", b"[" * 100_000),
+        ("scene.json", b'{"scene_id": "s", "pixel_m": -1}'),
+        ("done.json", b'{"steps": "many"}'),
+        ("metrics.jsonl", b'{"step": [1]}\n'),
+        ("metrics.jsonl", b"7\n"),
+        ("metrics.jsonl", b'{"step": ' + b"9" * 5000 + b"}\n"),
+    ],
+)
+def test_damaged_files_of_a_run_are_named(tmp_path: Path, name: str, content: bytes) -> None:
+    path = Run(tmp_path).scene_folder("s") / name
+    path.parent.mkdir(parents=True)
+    (path.parent / "scene.json").write_text("{}")
+    path.write_bytes(content)
+    run = Run(tmp_path)
+    with pytest.raises((ResumeError, StoreError), match=name):
+        run.scene_info("s"), run.done("s"), run.read_metrics("s")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +13,17 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from atmonr.errors import SceneError
+from atmonr.errors import GpuMemoryError, SceneError
 from atmonr.geo.frame import Frame
+from atmonr.netcdf_probe import deadly
 
 FloatArray = NDArray[np.float64]
+
+MOST_EXTINCTION_PER_M = 1e3  # opaque within a millimetre
+_MOST_VALUES = 2_000_000_000
+_FARTHEST_M = 2.1e7  # half around the Earth
+# How netCDF and xarray fail on files that are damaged or strange.
+_DAMAGE = (OSError, RuntimeError, ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError)
 
 
 @dataclass(frozen=True)
@@ -54,11 +62,12 @@ class ExtractFile:
             variable = dataset["extinction"].isel(y=rows, x=columns)
             if self.wavelengths_nm:
                 variable = variable.isel(band=nearest_band(self.wavelengths_nm, wavelength_nm))
-            values = np.asarray(variable.transpose("altitude", "y", "x").values, np.float32)
+            values = numbers(self.path, variable, ("altitude", "y", "x")).astype(np.float32)
         known = values[~np.isnan(values)]
-        if not (np.isfinite(known).all() and known.min(initial=0.0) >= 0):
+        if not (known.min(initial=0.0) >= 0 and known.max(initial=0.0) <= MOST_EXTINCTION_PER_M):
             raise SceneError(
-                f"{self.path}: variable extinction: negative or infinite values; expected >= 0 m-1 or missing"
+                f"{self.path}: variable extinction: negative or infinite values; expected 0 to"
+                f" {MOST_EXTINCTION_PER_M:g} m-1 or missing"
             )
         return values
 
@@ -84,14 +93,15 @@ def open_extract(path: Path) -> ExtractFile:
             raise SceneError(
                 f"{path}: variable extinction: dimensions {dims}, expected (altitude, y, x) or those and band"
             )
-        x, y, altitude = (ascending(path, name, dataset[name].values) for name in ("x", "y", "altitude"))
-        per_band = "band" in dims
-        wavelengths = tuple(float(v) for v in dataset["wavelength"].values) if per_band else ()
+        x, y, altitude = (
+            ascending(path, name, numbers(path, dataset[name], (name,))) for name in ("x", "y", "altitude")
+        )
+        wavelengths = read_wavelengths(path, dataset) if "band" in dims else ()
         attrs = dict(dataset.attrs)
         mosaic = "contributing_granules" in dataset.variables
     try:
         frame = Frame.from_json(json.loads(attrs["frame"]))
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise SceneError(
             f"{path}: attribute frame: expected the JSON that atmonr merge wrote ({error})"
         ) from error
@@ -105,11 +115,27 @@ def ascending(path: Path, name: str, values: Sequence[float] | NDArray[Any]) -> 
         SceneError: Otherwise; names file and variable.
     """
     coordinate = np.asarray(values, np.float64)
-    if coordinate.ndim != 1 or not np.isfinite(coordinate).all():
-        raise SceneError(f"{path}: variable {name}: expected finite values along one dimension")
+    if coordinate.ndim != 1 or not (np.abs(coordinate) <= _FARTHEST_M).all():
+        raise SceneError(
+            f"{path}: variable {name}: expected finite values along one dimension, up to {_FARTHEST_M:g} m"
+        )
     if coordinate.size < 2 or (np.diff(coordinate) <= 0).any():
         raise SceneError(f"{path}: variable {name}: expected at least 2 values, ascending")
     return coordinate
+
+
+def read_wavelengths(path: Path, dataset: xr.Dataset) -> tuple[float, ...]:
+    """Return the wavelengths of an extract's bands [nm].
+
+    Raises:
+        SceneError: If it has none, or they are not finite.
+    """
+    if "wavelength" not in dataset.variables:
+        raise SceneError(f"{path}: variable wavelength is missing; expected one value per band")
+    wavelengths = numbers(path, dataset["wavelength"], ("band",))
+    if not wavelengths.size or not np.isfinite(wavelengths).all():
+        raise SceneError(f"{path}: variable wavelength: expected one finite value per band")
+    return tuple(wavelengths.tolist())
 
 
 def nearest_band(wavelengths_nm: Sequence[float], wavelength_nm: float) -> int:
@@ -117,15 +143,50 @@ def nearest_band(wavelengths_nm: Sequence[float], wavelength_nm: float) -> int:
     return int(np.argmin(np.abs(np.subtract(wavelengths_nm, wavelength_nm))))
 
 
-def open_dataset(path: Path) -> xr.Dataset:
-    """Open the netCDF file of an extract.
+def open_dataset(path: Path, expected: str = "the output of atmonr merge") -> xr.Dataset:
+    """Open a netCDF file; its values are then to be read by `numbers`.
 
     Raises:
         SceneError: If there is none, or it is not netCDF.
     """
     if not path.is_file():
-        raise SceneError(f"{path}: no such file; expected the output of atmonr merge")
+        raise SceneError(f"{path}: no such file; expected {expected}")
+    if how := deadly(path):
+        raise SceneError(f"{path}: damaged: {how}; expected {expected}")
     try:
-        return xr.open_dataset(path, engine="netcdf4")
-    except (OSError, ValueError) as error:
-        raise SceneError(f"{path}: cannot be read as netCDF; expected the output of atmonr merge") from error
+        with warnings.catch_warnings():
+            # What matters of that, `numbers` refuses: several fill values, a dimension twice.
+            warnings.simplefilter("ignore")
+            # Nobody here needs times, whose units may be anything.
+            dataset = xr.open_dataset(path, engine="netcdf4", decode_times=False)
+    except MemoryError as error:
+        raise GpuMemoryError(f"{path}: too little memory for its coordinates ({error})") from error
+    except _DAMAGE as error:
+        raise SceneError(f"{path}: cannot be read as netCDF ({error}); expected {expected}") from error
+    for name, variable in dataset.variables.items():
+        if len(set(variable.dims)) < variable.ndim:  # xarray makes no sense of that
+            dataset.close()
+            raise SceneError(f"{path}: variable {name}: has a dimension twice: {variable.dims}")
+    return dataset
+
+
+def numbers(path: Path, variable: xr.DataArray, dims: Sequence[str]) -> FloatArray:
+    """Read a variable as fp64, NaN where missing, its dimensions in the order that is wanted.
+
+    Raises:
+        SceneError: If it has other dimensions, holds no numbers, or cannot be read.
+        GpuMemoryError: If there is too little memory for it.
+    """
+    what = f"{path}: variable {variable.name}"
+    if variable.ndim != len(dims) or set(variable.dims) != set(dims):
+        raise SceneError(f"{what}: dimensions {variable.dims}, expected ({', '.join(dims)})")
+    if variable.dtype.kind not in "iuf":
+        raise SceneError(f"{what}: type {variable.dtype}, expected numbers")
+    if variable.size > _MOST_VALUES:
+        raise SceneError(f"{what}: shape {variable.shape}; expected at most {_MOST_VALUES:.0e} values")
+    try:
+        return np.asarray(variable.transpose(*dims).values, np.float64)
+    except MemoryError as error:
+        raise GpuMemoryError(f"{what}: too little memory for its shape {variable.shape}") from error
+    except _DAMAGE as error:
+        raise SceneError(f"{what}: cannot be read ({error}); the file is damaged") from error

@@ -21,6 +21,7 @@ from atmonr.evaluate.remap import on_truth_cells
 from atmonr.evaluate.track_file import VoxelTrack, open_track_file
 from atmonr.evaluate.truth import Truth, block_means, cell_edges, coarsened, read_truth, with_clear_air
 from atmonr.geo.track import MAX_TIME_OFFSET_S
+from atmonr.json_file import read_json
 from atmonr.run import Run
 
 # 0.1 per kilometre: thinner than any cloud that reflected sunlight shows as one.
@@ -175,10 +176,7 @@ def _heldout(run: Run, file: ExtractFile, pictures: Path | None) -> dict[str, An
     path = run.heldout(scene)
     if not path.is_file():
         raise SceneError(f"{path}: missing; expected the held-out scores that finished training writes")
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except ValueError as error:
-        raise SceneError(f"{path}: not JSON ({error}); expected the held-out scores") from error
+    return read_json(path)
 
 
 def _scene_of(run: Run, file: ExtractFile) -> str:
@@ -201,7 +199,7 @@ def _draw_volume(folder: Path, estimate: FloatArray, truth: Truth, scores: dict[
 
 def _identity(attrs: Mapping[str, Any]) -> dict[str, Any]:
     names = ("scene", "scene_id", "checkpoint", "checkpoint_sha256", "run_config_sha256")
-    return {name: attrs[name] for name in names if name in attrs}
+    return {name: str(attrs[name]) for name in names if name in attrs}
 
 
 def _finite(value: Any) -> Any:

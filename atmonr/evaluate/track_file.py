@@ -17,7 +17,14 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from atmonr.errors import SceneError
-from atmonr.evaluate.extract_file import ExtractFile, nearest_band, open_dataset, open_extract
+from atmonr.evaluate.extract_file import (
+    ExtractFile,
+    nearest_band,
+    numbers,
+    open_dataset,
+    open_extract,
+    read_wavelengths,
+)
 from atmonr.evaluate.remap import on_track_cells
 from atmonr.evaluate.truth import cell_edges
 from atmonr.geo.track import inside_box
@@ -27,6 +34,7 @@ FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 
 _PROFILES = {"level", "profile"}
+_MOST_PROFILES = 2**31
 _SAME_HEIGHT_M, _SAME_PLACE_DEG = 0.1, 1e-4  # far above rounding, far below a profile's spacing
 
 
@@ -175,24 +183,19 @@ def _read_curtain(path: Path, dataset: xr.Dataset) -> CurtainFile:
     extinction = dataset["extinction"]
     bands: tuple[float, ...] = ()
     if "band" in extinction.dims:
-        bands = tuple(float(value) for value in dataset["wavelength"].values)
+        bands = read_wavelengths(path, dataset)
         extinction = extinction.isel(band=nearest_band(bands, WAVELENGTH_NM))
-    if set(extinction.dims) != _PROFILES:
-        raise SceneError(
-            f"{path}: variable extinction: dimensions {extinction.dims}, expected profile, level"
-        )
     values, height = (
-        np.asarray(variable.transpose("profile", "level").values, np.float64)
-        for variable in (extinction, dataset["altitude"])
+        numbers(path, variable, ("profile", "level")) for variable in (extinction, dataset["altitude"])
     )
     if (values < 0).any() or np.isinf(values).any():
         raise SceneError(f"{path}: variable extinction: expected finite values >= 0 m-1, or missing ones")
-    index = np.asarray(dataset["profile"].values, np.int64)
-    if index.min() < 0 or (np.diff(index) <= 0).any():
+    index = numbers(path, dataset["profile"], ("profile",))
+    if not index.size or not (index[0] >= 0 and (np.diff(index) > 0).all() and index[-1] < _MOST_PROFILES):
         raise SceneError(f"{path}: variable profile: expected indices that ascend from 0 on")
-    latitude = np.asarray(dataset["latitude"].values, np.float64)
+    latitude = numbers(path, dataset["latitude"], ("profile",))
     attrs = dict(dataset.attrs)
-    return CurtainFile(path, attrs, _compared(bands, attrs), index, latitude, height, values)
+    return CurtainFile(path, attrs, _compared(bands, attrs), index.astype(np.int64), latitude, height, values)
 
 
 def _places(profiles: xr.Dataset) -> tuple[FloatArray, FloatArray]:
@@ -202,4 +205,5 @@ def _places(profiles: xr.Dataset) -> tuple[FloatArray, FloatArray]:
 def _compared(bands_nm: tuple[float, ...], attrs: Mapping[str, Any]) -> tuple[float, ...]:
     if bands_nm:
         return (bands_nm[nearest_band(bands_nm, WAVELENGTH_NM)],)
-    return tuple(float(value) for value in np.ravel(attrs.get("wavelengths_nm", ())))
+    told = np.ravel(attrs.get("wavelengths_nm", ()))
+    return tuple(float(value) for value in told) if told.dtype.kind in "iuf" else ()

@@ -10,10 +10,11 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from atmonr.errors import SceneError, UsageError
-from atmonr.evaluate.extract_file import ascending
+from atmonr.evaluate.extract_file import MOST_EXTINCTION_PER_M, ascending, numbers, open_dataset
 
 FloatArray = NDArray[np.float64]
 
+_MOST_LEVELS = 100_000
 _COLUMN = ("x", "y")
 _VOLUME = ("x", "y", "altitude")
 
@@ -50,13 +51,11 @@ def read_truth(path: Path) -> Truth:
     Raises:
         SceneError: If it is unreadable, or a variable is missing or not as expected; names file and variable.
     """
-    if not path.is_file():
-        raise SceneError(f"{path}: no such file; expected a truth file")
-    try:
-        with xr.open_dataset(path, engine="netcdf4") as opened:
-            dataset = opened.load()
-    except (OSError, ValueError) as error:
-        raise SceneError(f"{path}: cannot be read as netCDF; expected a truth file") from error
+    with open_dataset(path, "a truth file") as dataset:
+        return _read(path, dataset)
+
+
+def _read(path: Path, dataset: xr.Dataset) -> Truth:
     latitude, longitude = (_variable(path, dataset, name, _COLUMN) for name in ("latitude", "longitude"))
     if (np.abs(latitude) > 90).any():
         raise SceneError(f"{path}: variable latitude: expected degrees within -90 to 90")
@@ -66,14 +65,17 @@ def read_truth(path: Path) -> Truth:
         )
     altitude = ascending(path, "altitude", _variable(path, dataset, "altitude", ("altitude",)))
     extinction = _variable(path, dataset, "extinction_coefficient", _VOLUME)
-    if (extinction < 0).any() or not extinction.any():
+    if not (extinction.min() >= 0.0 and 0.0 < extinction.max() <= MOST_EXTINCTION_PER_M):
         raise SceneError(
-            f"{path}: variable extinction_coefficient: expected values >= 0 m-1, some of them more"
+            f"{path}: variable extinction_coefficient: expected values >= 0 m-1, some of them more, none above"
+            f" {MOST_EXTINCTION_PER_M:g}"
         )
     try:
         wavelength = float(dataset.attrs["wavelength_nm"])
     except (KeyError, TypeError, ValueError) as error:
         raise SceneError(f"{path}: attribute wavelength_nm: expected a number") from error
+    if not 0.0 < wavelength < np.inf:
+        raise SceneError(f"{path}: attribute wavelength_nm is {wavelength:g}; expected more than 0")
     return Truth(path, latitude, longitude, altitude, extinction, wavelength)
 
 
@@ -85,8 +87,13 @@ def with_clear_air(truth: Truth, low_m: float, high_m: float) -> Truth:
     altitude = truth.altitude_m
     first, last = altitude[1] - altitude[0], altitude[-1] - altitude[-2]
     edges = truth.edges_m
-    below = max(int(np.ceil((edges[0] - low_m) / first - 1e-9)), 0)
-    above = max(int(np.ceil((high_m - edges[-1]) / last - 1e-9)), 0)
+    missing = (edges[0] - low_m) / first, (high_m - edges[-1]) / last
+    if max(missing) > _MOST_LEVELS:
+        raise SceneError(
+            f"{truth.path}: variable altitude: levels {min(first, last):g} m apart; expected levels that"
+            f" reach from {low_m:g} to {high_m:g} m in fewer than {_MOST_LEVELS}"
+        )
+    below, above = (max(int(np.ceil(levels - 1e-9)), 0) for levels in missing)
     levels = np.concatenate(
         [
             altitude[0] - first * np.arange(below, 0, -1),
@@ -138,10 +145,7 @@ def cell_edges(centres: FloatArray) -> FloatArray:
 def _variable(path: Path, dataset: xr.Dataset, name: str, dims: tuple[str, ...]) -> FloatArray:
     if name not in dataset.variables:
         raise SceneError(f"{path}: variable {name} is missing; expected it on ({', '.join(dims)})")
-    variable = dataset[name]
-    if set(variable.dims) != set(dims):
-        raise SceneError(f"{path}: variable {name}: dimensions {variable.dims}, expected ({', '.join(dims)})")
-    values = np.asarray(variable.transpose(*dims).values, np.float64)
+    values = numbers(path, dataset[name], dims)
     if not np.isfinite(values).all():
         raise SceneError(f"{path}: variable {name}: missing or non-finite values; expected none")
     return values

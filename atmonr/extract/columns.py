@@ -92,6 +92,12 @@ def column_numbers(parts: Parts) -> tuple[NDArray[np.float32] | None, NDArray[np
     """
     source = parts.plan["source"]
     surface, counts = (parts.numbers(name) if name in source else None for name in (SURFACE, RAY_COUNT))
+    expected = {SURFACE: parts.grid.shape[1:], RAY_COUNT: ()}
+    if counts is not None:
+        expected[RAY_COUNT] = Boxes.of(source["scene"]).shape
+    for name, found in ((SURFACE, surface), (RAY_COUNT, counts)):
+        if found is not None and (found.shape != expected[name] or found.dtype.kind not in "if"):
+            raise SceneError(f"{parts.path}: numbers/{name} has the shape {found.shape}; extract again")
     return surface, counts
 
 

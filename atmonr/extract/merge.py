@@ -205,7 +205,7 @@ def _copy(parts: Parts, variable: netCDF4.Variable, dataset: netCDF4.Dataset) ->
         levels, rows, *across = shard.slices
         for row in range(rows.start, rows.stop, step):
             where = (levels, slice(row, min(row + step, rows.stop)), *across)
-            values = np.asarray(array[(slice(None), *where)])
+            values = parts.cells(array, shard, where)
             values[:, ~presence.cells(parts.grid, where)] = MISSING
             np.copyto(values, MISSING, where=np.isnan(values))
             # An extinction shared by all bands has no band dimension in the file.

@@ -48,7 +48,10 @@ def read(folder: Path, name: str) -> NDArray[Any]:
         except OSError as error:
             raise StoreError(f"{file}: cannot read: {error.strerror or error}") from error
         if file.name == f"{name}.{_checksum(content)}.npy":
-            return np.asarray(np.load(io.BytesIO(content), allow_pickle=False))
+            try:
+                return np.asarray(np.load(io.BytesIO(content), allow_pickle=False))
+            except (ValueError, EOFError, MemoryError) as error:
+                raise SceneError(f"{file}: is no array ({error}); {_AGAIN} to repair it") from error
     wrong = f"{files[0]}: damaged" if files else f"{folder}: has no file {name}.*.npy"
     raise SceneError(f"{wrong}; {_AGAIN} to repair it")
 

@@ -101,8 +101,10 @@ class Parts:
             SceneError: If `path` is not one, or a file that describes it is damaged; names the file.
         """
         parts = cls(path, plan_file.read(path / _PLAN))
-        if not {"identity", "scene"} <= dict(parts.plan["source"]).keys():
+        if not parts.plan["source"].keys() >= {"identity", "scene"}:
             raise SceneError(f"{path / _PLAN}: does not say what was extracted; extract again")
+        if not shard_file.fits(parts.plan["array"], parts.grid, parts.bands):
+            raise SceneError(f"{path / _PLAN}: has an array that is not of its grid; extract again")
         if not parts._metadata_fits():
             raise SceneError(f"{parts._metadata_file}: missing or damaged Zarr array; {AGAIN} to repair it")
         return parts
@@ -116,7 +118,7 @@ class Parts:
             if {name: checksum(values) for name, values in stored.items()} != expected:
                 raise ValueError("the stored places are of another grid")
             return restore(self.plan["grid"], stored)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError, UsageError) as error:
             raise SceneError(f"{self.path / _PLAN}: no valid grid ({error!r}); extract again") from error
 
     @property
@@ -213,11 +215,30 @@ class Parts:
         Raises:
             SceneError: If the shard does not fit its receipt.
         """
-        return shard_file.decode(self.plan["array"], shard, self._verified_content(shard))
+        with self._decoding(shard):
+            return shard_file.decode(self.plan["array"], shard, self._verified_content(shard))
 
     def read(self, shard: Shard) -> NDArray[np.float32]:
         """Return a checked shard's extinction [m^-1], shape (band, *grid)."""
-        return np.asarray(self.load(shard)[(slice(None), *shard.slices)], np.float32)
+        return self.cells(self.load(shard), shard, shard.slices)
+
+    def cells(self, loaded: zarr.Array[Any], shard: Shard, slices: tuple[slice, ...]) -> NDArray[np.float32]:
+        """Return extinction [m^-1] of cells of a shard that `load` returned, all bands.
+
+        Raises:
+            SceneError: If it cannot be decoded, although it is what was written.
+        """
+        with self._decoding(shard):
+            return np.asarray(loaded[(slice(None), *slices)], np.float32)
+
+    @contextmanager
+    def _decoding(self, shard: Shard) -> Iterator[None]:
+        try:
+            yield
+        except shard_file.DAMAGE as error:
+            raise SceneError(
+                f"{self._file(shard)}: shard {shard.name} cannot be decoded ({error}); {AGAIN}"
+            ) from error
 
     def _verified_content(self, shard: Shard) -> bytes:
         # Read once and whole: what is checked is what is used, even if the file is replaced meanwhile.

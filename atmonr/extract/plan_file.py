@@ -11,9 +11,12 @@ from atmonr.atomic import atomic_file
 from atmonr.errors import SceneError
 from atmonr.extract.grids.base import Grid
 from atmonr.extract.shard_file import array_metadata
+from atmonr.scene_info import check_scene_info
 
 FORMAT = 3
 _KEYS = {"format", "grid", "bands", "source", "array"}
+_SOURCE = {"identity": dict, "scene": dict, "config_toml": str, "atmonr_version": str, "surface": dict}
+_MOST_BANDS = 64
 
 
 def make(grid: Grid, bands: int, source: dict[str, Any]) -> dict[str, Any]:
@@ -62,7 +65,7 @@ def read(path: Path) -> dict[str, Any]:
         plan = dict(json.loads(text))
     except OSError as error:
         raise SceneError(f"{path}: {error.strerror or error}; {expected}") from error
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise SceneError(f"{path}: not a JSON object ({error}); {expected}") from error
     if plan.get("format") != FORMAT and "sha256" not in plan:
         raise SceneError(f"{path}: format {plan.get('format')}, this version reads {FORMAT}; extract again")
@@ -74,7 +77,32 @@ def read(path: Path) -> dict[str, Any]:
         )
     if plan["format"] != FORMAT:
         raise SceneError(f"{path}: format {plan['format']}, this version reads {FORMAT}; extract again")
+    try:
+        _check(plan)
+    except ValueError as error:
+        raise SceneError(f"{path}: {error}; extract again") from error
     return plan
+
+
+def _check(plan: dict[str, Any]) -> None:
+    """Refuse what `make` never returns, be its checksum right or not.
+
+    Raises:
+        ValueError: Says what is wrong.
+    """
+    bands, source = plan["bands"], plan["source"]
+    if not isinstance(bands, int) or not 1 <= bands <= _MOST_BANDS:
+        raise ValueError(f"bands is {bands!r}; expected 1 to {_MOST_BANDS}")
+    for name, value in (("grid", plan["grid"]), ("array", plan["array"]), ("source", source)):
+        if not isinstance(value, dict):
+            raise ValueError(f"{name} is no JSON object")
+    for key, kind in _SOURCE.items():
+        if key in source and not isinstance(source[key], kind):
+            raise ValueError(f"source.{key} is {str(source[key])[:40]!r}; expected another type")
+    for key, value in source.get("identity", {}).items():
+        if not isinstance(value, str):
+            raise ValueError(f"source.identity.{key} is {str(value)[:40]!r}; expected text")
+    check_scene_info(source.get("scene", {}))
 
 
 def _text(plan: dict[str, Any]) -> str:

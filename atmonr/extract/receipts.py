@@ -73,7 +73,7 @@ class Receipts:
         """What a receipt says that it should not."""
         try:
             found = dict(json.loads(read_text(path)))
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, RecursionError):
             return f"not a JSON object; expected the receipt of shard {shard.name}"
         for key, expected in self._expected(shard).items():
             if found.get(key) != expected:

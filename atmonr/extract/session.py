@@ -78,12 +78,13 @@ def extract(
         StoreError: If `out` cannot be written.
         StoppedError: If a signal asked to stop; finished shards are kept.
     """
-    from atmonr.fields.load import load_field
+    from atmonr.fields.load import load_field, refuse_unusable
 
     world = world or World.single()
     opened = Run.open(run)
     name = _scene_name(opened, scene)
     info = opened.scene_info(name)
+    refuse_unusable(opened, name)
     asked = choose_grid(info, grid or GridRequest())
     rays = find_scene(info, scene_store)
     source = {**describe_source(opened, name, info), **describe_columns(rays, dem)}

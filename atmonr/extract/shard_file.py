@@ -20,6 +20,8 @@ from atmonr.extract.grids.base import Grid
 from atmonr.extract.shards import Shard
 
 METADATA = "zarr.json"
+# How Zarr and its codecs fail on metadata and shards that are damaged or strange.
+DAMAGE = (OSError, RuntimeError, ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError)
 
 
 def array_metadata(grid: Grid, bands: int) -> dict[str, Any]:
@@ -70,6 +72,20 @@ def encode(metadata: dict[str, Any], shard: Shard, values: NDArray[np.float32]) 
 def decode(metadata: dict[str, Any], shard: Shard, content: bytes) -> zarr.Array[Any]:
     """Return the whole array, of which only one shard is there; its chunks are decoded when asked for."""
     return _opened({**_array_files(metadata), chunk_key(shard): cpu.Buffer.from_bytes(content)})
+
+
+def fits(metadata: dict[str, Any], grid: Grid, bands: int) -> bool:
+    """Whether an array is the one that a grid asks for, perhaps as another version of Zarr describes it."""
+    try:
+        array, expected = (_opened(_array_files(each)) for each in (metadata, array_metadata(grid, bands)))
+        return (array.shape, array.shards, array.chunks, array.dtype) == (
+            expected.shape,
+            expected.shards,
+            expected.chunks,
+            expected.dtype,
+        )
+    except DAMAGE:
+        return False
 
 
 def _array_files(metadata: dict[str, Any]) -> dict[str, Buffer]:

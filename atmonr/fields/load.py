@@ -25,8 +25,7 @@ def load_field(run: Run, scene: str, device: torch.device) -> AtmosphereField | 
     if not latest.is_file():
         raise ResumeError(f"{latest}: no checkpoint of scene '{scene}' yet; train first")
     step = run.latest_step(scene)
-    config, info = run.config, run.scene_info(scene)
-    setting = Setting.from_json(info)
+    config, info, setting = run.config, run.scene_info(scene), _setting(run, scene)
     if config.world.tiles == 1:
         return _loaded(build_field(config, setting), run.checkpoint(scene, step), device)
     tiling = tiling_of(setting, info["footprint_m"], config.world.tiles)
@@ -36,6 +35,27 @@ def load_field(run: Run, scene: str, device: torch.device) -> AtmosphereField | 
         return _loaded(build_field(config, setting, box_of(setting, tiling, tile)), path, device)
 
     return TiledField(tiling, load)
+
+
+def refuse_unusable(run: Run, scene: str) -> None:
+    """Check what a run folder tells of a scene.
+
+    Raises:
+        ResumeError: Something is missing in it.
+    """
+    _setting(run, scene)
+
+
+def _setting(run: Run, scene: str) -> Setting:
+    info = run.scene_info(scene)
+    missing = sorted({"scene_id", "footprint_m"} - info.keys())
+    try:
+        setting = Setting.from_json(info)
+    except (KeyError, TypeError, ValueError) as error:
+        missing = [str(error)]
+    if missing:
+        raise ResumeError(f"{run.scene_folder(scene)}: scene.json is damaged: {missing[0]}; train again")
+    return setting
 
 
 def _loaded(field: AtmosphereField, path: Path, device: torch.device) -> AtmosphereField:

@@ -10,7 +10,8 @@ import netCDF4
 import numpy as np
 from numpy.typing import NDArray
 
-from atmonr.errors import GranuleError
+from atmonr.errors import GpuMemoryError, GranuleError
+from atmonr.netcdf_probe import deadly
 
 # NASA ocean-colour files mark missing values with -32767, sometimes without saying so; no quantity gets
 # there.
@@ -33,6 +34,8 @@ class NetcdfFile:
         self.path, self._expected = path, expected
         if not path.is_file():
             raise GranuleError(f"{path}: no such file; expected {expected}")
+        if how := deadly(path):
+            raise GranuleError(f"{path}: damaged: {how}; expected {expected}: fetch it again")
         try:
             self._file = netCDF4.Dataset(path)
         except (OSError, RuntimeError) as error:
@@ -128,7 +131,11 @@ class NetcdfFile:
             variable.set_var_chunk_cache(size=1 << 20)
         try:
             raw = np.asarray(variable[index])
-        except (OSError, RuntimeError, IndexError) as error:
+        except MemoryError as error:
+            raise GpuMemoryError(
+                f"{self.path}: too little memory for {name}, of the shape {variable.shape}"
+            ) from error
+        except (OSError, RuntimeError, IndexError, ValueError) as error:
             raise GranuleError(
                 f"{self.path}: cannot read {name} ({_reason(error)}); expected {self._expected},"
                 " the file may be truncated: fetch it again"
@@ -160,8 +167,9 @@ class NetcdfFile:
         variable = self._find(name)
         if variable is None:
             raise GranuleError(f"{self.path}: has no variable {name}; expected {self._expected}")
-        if not isinstance(variable.dtype, np.dtype) or variable.dtype.kind not in "iuf":
-            raise GranuleError(f"{self.path}: {name} has type {variable.dtype}; expected numbers")
+        # The library's own types (compound, enumerated, of variable length) are of no NumPy type.
+        if not isinstance(variable.datatype, np.dtype) or variable.datatype.kind not in "iuf":
+            raise GranuleError(f"{self.path}: {name} has type {variable.datatype}; expected numbers")
         return variable
 
     def _find(self, name: str) -> netCDF4.Variable | None:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from atmonr.errors import SceneError
 from atmonr.geo.frame import Frame
+from atmonr.scene_info import check_scene_info
 from atmonr.store.layout import (
     FORMAT_ATTRIBUTE,
     FORMAT_VERSION,
@@ -25,6 +26,9 @@ from atmonr.store.layout import (
 
 _ALL = slice(None)
 _REMEDY = "ingest the granule again"
+_WHOLE = ("valid", "band", "holdout")
+# How Zarr and its codecs fail on files that are damaged or strange.
+_DAMAGE = (OSError, RuntimeError, ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError)
 
 
 @dataclass(frozen=True)
@@ -128,12 +132,14 @@ class Scene:
         index = (views, lines, pixels)[: array.ndim] if array.ndim > 1 else _ALL
         try:
             return np.asarray(array[index])
-        except (OSError, ValueError, RuntimeError) as error:
-            reason = " ".join(str(error).split())
-            raise SceneError(f"{self.path}: cannot read {name} ({reason}); {_REMEDY}") from error
+        except _DAMAGE as error:
+            raise SceneError(f"{self.path}: cannot read {name} ({error}); {_REMEDY}") from error
 
     def _array(self, name: str) -> zarr.Array[Any]:
-        array = self.group.get(name)
+        try:
+            array = self.group.get(name)
+        except _DAMAGE as error:
+            raise SceneError(f"{self.path}: {name} has damaged metadata ({error}); {_REMEDY}") from error
         if not isinstance(array, zarr.Array):
             known = ", ".join(sorted(self.group.array_keys()))
             raise SceneError(f"{self.path}: has no variable {name!r}; expected one of {known}")
@@ -154,9 +160,8 @@ def open_scene(path: Path | str) -> Scene:
     try:
         group = zarr.open_group(path, mode="r", zarr_format=3)
         version = group.attrs.get(FORMAT_ATTRIBUTE)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = " ".join(str(error).split())
-        raise SceneError(f"{path}: not readable as Zarr v3 ({reason}); {_REMEDY}") from error
+    except _DAMAGE as error:
+        raise SceneError(f"{path}: not readable as Zarr v3 ({error}); {_REMEDY}") from error
     if version != FORMAT_VERSION:
         raise SceneError(
             f"{path}: {FORMAT_ATTRIBUTE} is {version!r}; expected {FORMAT_VERSION}, a scene of this version:"
@@ -164,7 +169,7 @@ def open_scene(path: Path | str) -> Scene:
         )
     try:
         scene = _from_attributes(path, group)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise SceneError(f"{path}: attributes are damaged ({error}); {_REMEDY}") from error
     _check_arrays(scene)
     return scene
@@ -173,6 +178,11 @@ def open_scene(path: Path | str) -> Scene:
 def _from_attributes(path: Path, group: zarr.Group) -> Scene:
     attributes: dict[str, Any] = dict(group.attrs)
     x0, y0, x1, y1 = (float(value) for value in attributes["footprint_m"])
+    sun, provenance = json.loads(attributes["sun_direction"]), json.loads(attributes["provenance"])
+    rays = {"rays": attributes["training_rays"]} if "training_rays" in attributes else {}
+    outline = np.reshape(attributes.get("outline_m", []), (-1, 2)).astype(float).tolist()
+    told = {**attributes, **rays, "sun": sun, "provenance": provenance, "outline_m": outline}
+    check_scene_info({**told, "granule": attributes["granule"]})
     return Scene(
         path=path,
         group=group,
@@ -181,26 +191,38 @@ def _from_attributes(path: Path, group: zarr.Group) -> Scene:
         pixel_m=float(attributes["pixel_m"]),
         footprint_m=(x0, y0, x1, y1),
         scene_id=str(attributes["scene_id"]),
-        sun_direction=json.loads(attributes["sun_direction"]),
-        provenance=json.loads(attributes["provenance"]),
-        outline_m=np.reshape(attributes.get("outline_m", []), (-1, 2)).astype(float).tolist(),
+        sun_direction=sun,
+        provenance=provenance,
+        outline_m=outline,
     )
 
 
 def _check_arrays(scene: Scene) -> None:
     """Every variable is there with the right shape and all its files (Zarr reads a lost one as fill)."""
+    if len(scene._array("valid").shape) != 3:
+        raise SceneError(f"{scene.path}: valid has no shape of (view, line, pixel); {_REMEDY}")
+    bands = scene._array("band_wavelength_nm").shape[:1]
     for name in REQUIRED:
         array = scene._array(name)
-        size = len(scene.wavelengths_nm) if name == "band_wavelength_nm" else scene.shape[0]
-        one_dimensional = name in (*VIEW_VARIABLES, "band_wavelength_nm")
-        expected = (size,) if one_dimensional else scene.shape
+        expected: tuple[int, ...] = scene.shape[:1] if name in VIEW_VARIABLES else scene.shape
+        expected = bands if name == "band_wavelength_nm" else expected
         if array.shape != expected:
             raise SceneError(
                 f"{scene.path}: {name} has the shape {array.shape}; expected {expected}: {_REMEDY}"
             )
+        if array.dtype.kind not in ("biu" if name in _WHOLE else "f"):
+            raise SceneError(f"{scene.path}: {name} has the type {array.dtype}; expected another: {_REMEDY}")
         files = sum(file.is_file() for file in (scene.path / name / "c").rglob("*"))
         if files != count_shards(array):
             raise SceneError(
                 f"{scene.path}: {name} has {files} of its {count_shards(array)} files; expected a complete"
                 f" scene: {_REMEDY}"
             )
+    wavelengths, band = scene.wavelengths_nm, scene.view_band
+    if (
+        not (np.isfinite(wavelengths) & (wavelengths > 0.0)).all()
+        or not np.isfinite(scene.view_angle_deg).all()
+    ):
+        raise SceneError(f"{scene.path}: a band or view has no wavelength or angle; {_REMEDY}")
+    if not ((band >= 0) & (band < len(wavelengths))).all():
+        raise SceneError(f"{scene.path}: band has values that name no band; {_REMEDY}")

@@ -147,12 +147,12 @@ def _after(scene: SceneWork, config: Config, run: Run) -> SceneWork:
     last = (run.read_metrics(scene.name) or [{}])[-1]
     done, failed = run.done(scene.name), run.failed(scene.name)
     step, wall_s = last.get("step", 0), last.get("wall_s")
-    finished = done is not None and done["steps"] >= config.train.steps
+    finished = done is not None and done.get("steps", 0) >= config.train.steps
     return replace(
         scene,
         steps_left=0 if finished else max(1, config.train.steps - step),
         seconds_per_step=wall_s / step if step and wall_s else None,
-        failure=f"{failed['error']} at step {failed['step']}" if failed else None,
+        failure=f"{failed.get('error')} at step {failed.get('step')}" if failed else None,
     )
 
 

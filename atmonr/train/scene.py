@@ -94,7 +94,7 @@ class SceneTraining:
 
     def _finished(self, scene: str) -> bool:
         done = self.run.done(scene)
-        return done is not None and done["steps"] >= self.config.train.steps
+        return done is not None and done.get("steps", 0) >= self.config.train.steps
 
     def _begin(self, scenes: Sequence[str], task: Task, checkpoints: Checkpoints) -> int:
         """Load the newest checkpoint, or begin and save the untrained state; return the steps done."""

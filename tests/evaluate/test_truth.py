@@ -105,3 +105,26 @@ def test_an_independent_truth_file_is_read_as_it_is():
         assert np.array_equal(truth.extinction_per_m, plain.extinction_coefficient.values)
     assert truth.wavelength_nm == 670.0
     assert truth.edges_m[[0, -1]].tolist() == [3680.0, 14240.0]
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"altitude": (("altitude",), np.arange(6) * 1e300)}, "altitude"),
+        ({"altitude": (("altitude",), np.array(list("abcdef")))}, "altitude: type"),
+        (
+            {"latitude": (("x", "y"), np.full((14, 10), 18.0), {"scale_factor": "two"})},
+            "latitude: cannot be read",
+        ),
+        ({"extinction_coefficient": (("x", "y", "altitude"), np.full((14, 10, 6), 1e30))}, "none above 1000"),
+    ],
+)
+def test_values_that_no_atmosphere_has(write_truth, changed, says) -> None:
+    with pytest.raises(SceneError, match=says):
+        read_truth(write_truth(changed=changed.items()))
+
+
+def test_levels_too_fine_to_be_extended(write_truth) -> None:
+    truth = read_truth(write_truth(step_m=1e-5))
+    with pytest.raises(SceneError, match="altitude: levels 1e-05 m apart"):
+        with_clear_air(truth, 0.0, 20_000.0)

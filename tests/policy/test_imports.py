@@ -27,10 +27,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "layout": set(),
     "liveness": set(),
     "meeting": {"launchers", "network"},
+    "netcdf_probe": set(),
+    "netcdf_visit": set(),  # a program of its own
     "network": set(),
     "provenance": set(),
     "rank_report": {"launchers", "seats", "world"},
     "render": set(),
+    "scene_info": set(),
     "stop": set(),
     "sensors": {"geo.datum"},  # what altitudes are measured from is said where they are read
     "fields": {"geo.frame", "geo.sun", "geo.tiles", "render", "config", "run", "checkpoint_file"},
@@ -50,7 +53,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "world": {"device", "launchers", "liveness", "meeting", "seats"},
 }
 FREE = {"cli", "__main__", "demo", "bench", "bench_ingest", "bench_ranks"}  # they put everything together
-EVERYBODY = {"errors", "atomic", "json_file", ""}  # "" is atmonr itself: its version
+# "" is atmonr itself: its version.
+EVERYBODY = {"errors", "atomic", "json_file", "netcdf_probe", "scene_info", ""}
 LAUNCH_MAY_IMPORT: dict[str, set[str]] = {"config", "run", "errors", ""}
 
 FOREIGN = {"store": {"torch"}, "sensors": {"torch"}, "evaluate": {"torch"}, "quicklook": {"torch"}}

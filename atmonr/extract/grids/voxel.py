@@ -156,9 +156,13 @@ class VoxelGrid(Grid):
     @classmethod
     def from_json(cls, values: dict[str, Any], stored: dict[str, FloatArray] | None = None) -> VoxelGrid:
         """Rebuild a grid from what `to_json` returned; nothing else is stored."""
-        first, step, shape = (
-            (z, y, x) for z, y, x in (values[key] for key in ("first_m", "step_m", "shape"))
+        first, step = (
+            (float(z), float(y), float(x)) for z, y, x in (values[key] for key in ("first_m", "step_m"))
         )
+        nz, ny, nx = (int(n) for n in values["shape"])
+        shape = nz, ny, nx
+        if not (np.isfinite(first).all() and np.isfinite(step).all() and min(step) > 0 and min(shape) > 0):
+            raise ValueError(f"cells at {first} m, {step} m large, {shape} of them")
         return cls(Frame.from_json(values["frame"]), first, step, shape)
 
     def _centres(self, axis: int) -> FloatArray:
