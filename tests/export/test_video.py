@@ -115,19 +115,20 @@ def test_an_interruption_leaves_nothing(quick, product, tmp_path):
 
 
 @pytest.mark.slow
-def test_ctrl_c_leaves_nothing(product, tmp_path):
-    command = [sys.executable, "-m", "atmonr", "export", product, "--video", tmp_path / "c.mp4"]
-    # As a terminal does, to the whole group of processes.
-    running = subprocess.Popen(
-        [*command, "--size", "320x180", "--seconds", "600"], stderr=subprocess.PIPE, start_new_session=True
-    )
-    deadline = time.monotonic() + 90
-    while not list(tmp_path.iterdir()) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert list(tmp_path.iterdir()), "the encoder never began"
-    time.sleep(0.5)
-    os.killpg(running.pid, signal.SIGINT)
-    _, said = running.communicate(timeout=60)
+def test_ctrl_c_leaves_nothing(write_product, tmp_path):
+    command = [sys.executable, "-m", "atmonr", "export", write_product(step_m=500.0)]
+    film = ["--video", tmp_path / "c.mp4", "--size", "320x180", "--seconds", "600", "--device", "cpu"]
+    with subprocess.Popen([*command, *film], stderr=subprocess.PIPE, start_new_session=True) as running:
+        try:
+            deadline = time.monotonic() + 200
+            while not list(tmp_path.iterdir()) and time.monotonic() < deadline:
+                time.sleep(0.05)
+            assert list(tmp_path.iterdir()), "the encoder never began"
+            time.sleep(0.5)
+            os.killpg(running.pid, signal.SIGINT)  # to all of the group, as a terminal does
+            _, said = running.communicate(timeout=60)
+        finally:
+            running.kill()
     assert running.returncode == 130 and said.decode().strip() == "interrupted"
     assert list(tmp_path.iterdir()) == []
 
