@@ -89,6 +89,10 @@ class Page:
         """Open a file and wait until an expression is true."""
         self.resize(1200, 900)
         self.ask("Page.navigate", url=path.as_uri())
+        self.wait(until, seconds)
+
+    def wait(self, until: str, seconds: float = 100) -> None:
+        """Wait until an expression is true."""
         end = time.monotonic() + seconds
         while not self.run(until):
             assert time.monotonic() < end, f"never true: {until}; {self.problems}"

@@ -188,5 +188,5 @@ def test_a_browser_without_network_draws_everything(make_page, tmp_path):
 
         # At the width of a phone nothing sticks out.
         page.resize(390, 800)
-        assert page.run("document.documentElement.scrollWidth") <= 390
+        page.wait("document.documentElement.scrollWidth <= 390")
         assert colourful(seen(page, "level", tmp_path)) > 0.2
