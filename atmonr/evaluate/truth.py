@@ -67,8 +67,8 @@ def _read(path: Path, dataset: xr.Dataset) -> Truth:
     extinction = _variable(path, dataset, "extinction_coefficient", _VOLUME)
     if not (extinction.min() >= 0.0 and 0.0 < extinction.max() <= MOST_EXTINCTION_PER_M):
         raise SceneError(
-            f"{path}: variable extinction_coefficient: expected values >= 0 m-1, some of them more, none above"
-            f" {MOST_EXTINCTION_PER_M:g}"
+            f"{path}: variable extinction_coefficient: expected values >= 0 m-1, some of them more,"
+            f" none above {MOST_EXTINCTION_PER_M:g}"
         )
     try:
         wavelength = float(dataset.attrs["wavelength_nm"])

@@ -61,7 +61,7 @@ def _setting(run: Run, scene: str) -> Setting:
 def _loaded(field: AtmosphereField, path: Path, device: torch.device) -> AtmosphereField:
     try:
         field.load_state_dict(read_checkpoint(path)["module"])
-    except (RuntimeError, KeyError) as error:
+    except (RuntimeError, KeyError, TypeError, AttributeError) as error:
         reason = " ".join(str(error).split())
         raise ResumeError(f"{path}: does not fit the run's config: {reason}; train again") from error
     return field.to(device).eval()
