@@ -44,24 +44,24 @@ def refuse_unusable(run: Run, scene: str) -> None:
         ResumeError: Something is missing in it.
     """
     _setting(run, scene)
+    if missing := sorted({"scene_id", "footprint_m"} - run.scene_info(scene).keys()):
+        raise ResumeError(f"{run.scene_folder(scene)}: scene.json is damaged: no {missing[0]}; train again")
 
 
 def _setting(run: Run, scene: str) -> Setting:
     info = run.scene_info(scene)
-    missing = sorted({"scene_id", "footprint_m"} - info.keys())
     try:
-        setting = Setting.from_json(info)
+        return Setting.from_json(info)
     except (KeyError, TypeError, ValueError) as error:
-        missing = [str(error)]
-    if missing:
-        raise ResumeError(f"{run.scene_folder(scene)}: scene.json is damaged: {missing[0]}; train again")
-    return setting
+        raise ResumeError(
+            f"{run.scene_folder(scene)}: scene.json is damaged: {error}; train again"
+        ) from error
 
 
 def _loaded(field: AtmosphereField, path: Path, device: torch.device) -> AtmosphereField:
     try:
         field.load_state_dict(read_checkpoint(path)["module"])
-    except (RuntimeError, KeyError) as error:
+    except (RuntimeError, KeyError, TypeError, AttributeError) as error:
         reason = " ".join(str(error).split())
         raise ResumeError(f"{path}: does not fit the run's config: {reason}; train again") from error
     return field.to(device).eval()

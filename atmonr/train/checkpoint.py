@@ -158,7 +158,7 @@ class Checkpoints:
                 part.module.load_state_dict(state["module"])
                 for key, optimizer in part.optimizers.items():
                     optimizer.load_state_dict(state["optimizers"][key])
-            except (RuntimeError, ValueError, KeyError) as error:
+            except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
                 reason = " ".join(str(error).split())
                 raise ResumeError(
                     f"{path}: does not fit the model: {reason}; use the version that wrote it"

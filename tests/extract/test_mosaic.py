@@ -166,7 +166,7 @@ def test_one_scene_fades_into_the_other_without_a_seam(make_scene, mosaic):
 
 def test_a_scene_counts_only_where_its_images_looked(make_scene, mosaic):
     """A swath that crosses the axes: the corners of its box are outside."""
-    swath = {"outline_m": [[-6e3, -3e3], [3e3, -6e3], [6e3, 3e3], [-3e3, 6e3]], "pixel_m": 0.0}
+    swath = {"outline_m": [[-6e3, -3e3], [3e3, -6e3], [6e3, 3e3], [-3e3, 6e3]], "pixel_m": 1.0}
     scenes = [make_scene("swath", constant(1.0), scene=swath), pair(make_scene)[1]]
     dataset = mosaic(*scenes)
     frame = scenes[0].grid.frame

@@ -6,6 +6,7 @@ from the seed and from the cases before it, so that a campaign can be repeated.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import multiprocessing
 import os
@@ -231,6 +232,7 @@ class Worker:
 
     def _serve(self, theirs: Connection, ours: Connection) -> None:
         theirs.close()
+        die_with_parent()
         while True:
             ours.send(self._function(ours.recv()))
 
@@ -266,6 +268,11 @@ class Examiner:
         new = self._arcs.taken - self._known
         self._known |= new
         return outcome, len(new)
+
+
+def die_with_parent() -> None:
+    """Let this process be killed when the one that started it ends, however that ends."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
 def isolate(folder: Path) -> Watch:
@@ -311,6 +318,7 @@ def _signal_name(code: int | None) -> str:
 
 def main() -> None:
     """`python -m tests.fuzz.campaign READER CASES SEED FOLDER LIMIT_S` prints the tally as JSON."""
+    die_with_parent()
     name, cases, seed, folder, limit_s = sys.argv[1:]
     tally = Campaign(name, int(seed), Path(folder).resolve(), float(limit_s)).run(int(cases))
     print(json.dumps(asdict(tally)))
