@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,3 +43,18 @@ def store_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise StoreError(f"{path}: {error.strerror or error}") from error
+
+
+def record_of(value: Any, *numbers: str) -> dict[str, Any]:
+    """A JSON object in which some keys, where they are there, are finite numbers.
+
+    Raises:
+        ValueError: It is something else.
+    """
+    if not isinstance(value, dict):
+        raise ValueError(f"{str(value)[:40]!r} is no JSON object")
+    for key in numbers:
+        number = value.get(key, 0)
+        if not isinstance(number, int | float) or not math.isfinite(number):
+            raise ValueError(f"{key} is {str(number)[:40]!r}; expected a number")
+    return value

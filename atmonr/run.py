@@ -22,7 +22,7 @@ from typing import Any
 from atmonr.atomic import atomic_folder, write_json, write_text
 from atmonr.config import Config, load
 from atmonr.errors import ConfigError, ResumeError, StoreError, UsageError
-from atmonr.json_file import read_json, store_errors
+from atmonr.json_file import read_json, record_of, store_errors
 from atmonr.scene_info import check_scene_info
 
 
@@ -225,7 +225,7 @@ class Run:
             # What follows the last line end is empty or torn.
             lines = path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
         try:
-            return [_record(json.loads(line), "step", "wall_s") for line in lines]
+            return [record_of(json.loads(line), "step", "wall_s") for line in lines]
         except (ValueError, RecursionError) as error:
             raise StoreError(f"{path}: expected one JSON object a line: {error}") from error
 
@@ -284,24 +284,9 @@ def _read_record(path: Path, *numbers: str) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        return _record(read_json(path), *numbers)
+        return record_of(read_json(path), *numbers)
     except ValueError as error:
         raise ResumeError(f"{path}: {error}") from error
-
-
-def _record(value: Any, *numbers: str) -> dict[str, Any]:
-    """A JSON object in which some keys, where they are there, are finite numbers.
-
-    Raises:
-        ValueError: It is something else.
-    """
-    if not isinstance(value, dict):
-        raise ValueError(f"{str(value)[:40]!r} is no JSON object")
-    for key in numbers:
-        number = value.get(key, 0)
-        if not isinstance(number, int | float) or not math.isfinite(number):
-            raise ValueError(f"{key} is {str(number)[:40]!r}; expected a number")
-    return value
 
 
 def _finite(value: Any) -> Any:

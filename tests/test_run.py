@@ -162,7 +162,15 @@ def test_checkpoints_are_listed_newest_first_without_half_written_ones(run: Run)
 def test_provenance_names_code_and_command_but_no_machine_or_user() -> None:
     found = provenance()
     assert found["atmonr"] == __version__
-    assert set(found) == {"atmonr", "git_commit", "python", "packages", "command", "created_utc"}
+    assert set(found) == {
+        "atmonr",
+        "git_commit",
+        "python",
+        "packages",
+        "command",
+        "created_utc",
+        "container_image",
+    }
     assert found["created_utc"].endswith("+00:00")
     json.dumps(found)
 

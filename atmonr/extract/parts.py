@@ -81,7 +81,7 @@ class Parts:
             raise UsageError(
                 f"{path}: exists and is not an extraction; choose another name or remove it first"
             )
-        existing = cls(path, _mended(path, plan))
+        existing = cls(path, plan_file.mended(path / _PLAN, plan, Receipts(path / _RECEIPTS, {})))
         if not plan_file.same_request(existing.plan, plan):
             raise UsageError(
                 f"{path}: holds an extraction of another run, checkpoint or grid; "
@@ -280,25 +280,6 @@ class Parts:
 
     def _file(self, shard: Shard) -> Path:
         return self.path / _ARRAY / shard_file.chunk_key(shard)
-
-
-def _mended(path: Path, asked: dict[str, Any]) -> dict[str, Any]:
-    """Return the plan of a folder; one that is damaged is written anew if the shards there follow it.
-
-    Raises:
-        UsageError: If it is damaged and the shards are of something else.
-    """
-    try:
-        return plan_file.read(path / _PLAN)
-    except SceneError as error:
-        receipts = Receipts(path / _RECEIPTS, {})
-        if receipts.names() and not receipts.of_extraction(plan_file.digest(asked)):
-            raise UsageError(
-                f"{error}: the shards in {path} are not of what is asked for now; "
-                "ask for the same again, or choose another name"
-            ) from error
-    plan_file.write(path / _PLAN, asked)
-    return asked
 
 
 @contextmanager

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from atmonr.atomic import atomic_file
-from atmonr.errors import SceneError
+from atmonr.errors import SceneError, UsageError
 from atmonr.extract.grids.base import Grid
+from atmonr.extract.receipts import Receipts
 from atmonr.extract.shard_file import array_metadata
 from atmonr.scene_info import check_scene_info
 
@@ -107,3 +108,26 @@ def _check(plan: dict[str, Any]) -> None:
 
 def _text(plan: dict[str, Any]) -> str:
     return json.dumps({**plan, "sha256": digest(plan)}, indent=2) + "\n"
+
+
+def mended(path: Path, asked: dict[str, Any], receipts: Receipts) -> dict[str, Any]:
+    """Return the plan in a file; one that is damaged is written anew if the shards there follow it.
+
+    Args:
+        path: The file.
+        asked: The plan that is asked for now.
+        receipts: Of the shards beside it.
+
+    Raises:
+        UsageError: If it is damaged and the shards are of something else.
+    """
+    try:
+        return read(path)
+    except SceneError as error:
+        if receipts.names() and not receipts.of_extraction(digest(asked)):
+            raise UsageError(
+                f"{error}: the shards in {path.parent} are not of what is asked for now; "
+                "ask for the same again, or choose another name"
+            ) from error
+    write(path, asked)
+    return asked

@@ -17,7 +17,7 @@ from atmonr.cli import app
 from atmonr.cli import extract as extract_command
 from atmonr.cli import ingest as ingest_command
 from atmonr.cli import simulate as simulate_command
-from atmonr.extract.session import extract
+from atmonr.extract.grids.choose import GridRequest
 from atmonr.layout import layout
 from atmonr.simulate.session import simulate
 from atmonr.store.ingest import ingest
@@ -155,13 +155,13 @@ def test_extract_leaves_steps_to_the_scene(monkeypatch: pytest.MonkeyPatch) -> N
     call("extract", "--run", "r", "--grid", "voxel", "-o", "parts.zarr", "--device", "cpu")
     ((args, kwargs),) = extracted.calls
     assert args == (Path("r"), Path("parts.zarr"))
-    assert kwargs["horizontal_step_m"] is None and kwargs["vertical_step_m"] is None
+    assert kwargs["grid"] == GridRequest()
 
 
 def test_a_height_of_zero_is_not_taken_for_unset(monkeypatch: pytest.MonkeyPatch) -> None:
     extracted = replace(monkeypatch, "atmonr.extract.session", "extract")
     call("extract", "--run", "r", "-o", "p", "--max-height-m", 0, "--device", "cpu")
-    assert extracted.calls[0][1]["max_height_m"] == 0.0
+    assert extracted.calls[0][1]["grid"] == GridRequest(max_height_m=0.0)
 
 
 def test_merge_takes_several_stores(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,7 +211,7 @@ def test_campaigns_say_that_they_are_not_available() -> None:
     ("command", "function"),
     [
         (ingest_command.ingest, ingest),
-        (extract_command.extract, extract),
+        (extract_command.extract, GridRequest),
         (simulate_command.simulate, simulate),
     ],
 )

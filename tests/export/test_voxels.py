@@ -14,7 +14,9 @@ def test_blocks_are_the_cells_in_the_order_x_y_z(product):
     for (i, j, k), values in voxels.blocks(np.nan):
         whole[i : i + values.shape[0], j : j + values.shape[1], k : k + values.shape[2]] = values
     with xr.open_dataset(product) as dataset:
-        assert np.array_equal(whole, dataset.extinction.transpose("x", "y", "altitude").values)
+        known = dataset.extinction.transpose("x", "y", "altitude").values
+        assert np.isnan(known).any()  # beside the scene; there is no cloud there for other programs
+        assert np.array_equal(whole, np.nan_to_num(known))
         assert voxels.first_m == pytest.approx([float(dataset[n][0]) for n in ("x", "y", "altitude")])
     assert voxels.step_m == pytest.approx((200.0, 200.0, 100.0))
     assert voxels.fields.keys() == {"extinction"}

@@ -30,6 +30,7 @@ def info(make_grid) -> dict:
         "pixel_m": 500.0,
         "top_height_m": 4_000.0,
         "wavelengths_nm": [441.0, 549.0, 669.0, 873.0],
+        "sun": [[0.0], [0.0], [1.0]],
         "granule": "G.L1B",
         "provenance": {"source": "G.nc", "source_sha256": "g" * 64},
     }
