@@ -14,14 +14,12 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from atmonr.evaluate import volume
+from atmonr.evaluate.volume import CLOUD_PER_M
 from atmonr.sensors.earthcare import AEROSOL, NO_CODE, SURFACE
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 
-# Of the lidar and of the extract. DART screens ATL_EBD_2A for cloud with it (its observation converter
-# ec_atl_ebd).
-CLOUD_PER_M = 7.5e-4
 # Below this optical depth of what is above, too little light returns.
 OPAQUE_DEPTH = 3.0
 ATTENUATED = -1  # of simple_classification, by its sibling ATL_TC__2A

@@ -15,7 +15,8 @@ from matplotlib.colors import LogNorm
 from numpy.typing import NDArray
 
 from atmonr.evaluate.drawing import figure
-from atmonr.evaluate.lidar import CLOUD_PER_M, Curtains
+from atmonr.evaluate.lidar import Curtains
+from atmonr.evaluate.volume import CLOUD_PER_M
 from atmonr.geo.track import distance_along_m
 
 FloatArray = NDArray[np.float64]

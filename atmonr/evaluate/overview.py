@@ -12,9 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from atmonr.evaluate.extract_file import ExtractFile
-from atmonr.evaluate.session import FIXED_THRESHOLD_PER_M
 from atmonr.evaluate.truth import cell_edges
-from atmonr.evaluate.volume import cloud_top_m, optical_depth
+from atmonr.evaluate.volume import CLOUD_PER_M, cloud_top_m, optical_depth
 
 FloatArray = NDArray[np.float64]
 Blocks = tuple[int, int, int]
@@ -37,7 +36,7 @@ class Overview:
         extinction_per_m: Means over blocks [m^-1], shape (Z, Y, X); NaN where nothing is known.
         optical_depth: Of every column of the file, shape (rows, columns); NaN where nothing is known.
         cloud_top_m: Upper edge [m above the ellipsoid] of the highest cell of at least
-            `FIXED_THRESHOLD_PER_M`, of every column of the file; NaN in clear ones.
+            `CLOUD_PER_M`, of every column of the file; NaN in clear ones.
     """
 
     file: ExtractFile
@@ -74,7 +73,7 @@ def read_overview(file: ExtractFile, wavelength_nm: float, max_cells: int) -> Ov
         columns = np.moveaxis(extinction, 0, -1)
         depth = optical_depth(np.nan_to_num(columns), np.diff(edges))
         depths.append(np.where(np.isnan(columns).all(-1), np.nan, depth))
-        tops.append(cloud_top_m(columns >= FIXED_THRESHOLD_PER_M, edges[1:]))
+        tops.append(cloud_top_m(columns >= CLOUD_PER_M, edges[1:]))
     altitude, y, x = (
         block_means(centres, [size])
         for centres, size in zip((file.altitude_m, file.y_m, file.x_m), blocks, strict=True)

@@ -17,6 +17,9 @@ BoolArray = NDArray[np.bool_]
 
 # Numerical dust of a simulation is not cloud.
 CLOUD_FRACTION_OF_PEAK = 1e-4
+# What counts as cloud where no truth tells, of an extract and of a lidar: DART screens ATL_EBD_2A with it (in
+# its observation converter ec_atl_ebd).
+CLOUD_PER_M = 7.5e-4
 
 
 def cloud_mask(truth: ArrayLike) -> BoolArray:

@@ -25,7 +25,7 @@ from atmonr.atomic import sha256, write_text
 from atmonr.errors import SceneError
 from atmonr.evaluate.extract_file import open_extract
 from atmonr.evaluate.overview import Overview, block_means, blocks_within, read_overview
-from atmonr.evaluate.session import FIXED_THRESHOLD_PER_M
+from atmonr.evaluate.volume import CLOUD_PER_M
 from atmonr.json_file import flatten
 
 FloatArray = NDArray[np.float64]
@@ -145,7 +145,7 @@ def _block_note(what: str, blocks: tuple[int, int, int]) -> str:
 
 def _maps_note(block: int) -> str:
     note = (
-        f"The top of a column is the upper edge of its highest cell of at least {FIXED_THRESHOLD_PER_M:g} "
+        f"The top of a column is the upper edge of its highest cell of at least {CLOUD_PER_M:g} "
         "m<sup>-1</sup>; its optical depth is the sum of extinction times thickness. "
     )
     if block == 1:
@@ -159,7 +159,7 @@ def _data(overview: Overview, surface_blocks: tuple[int, int, int], map_block: i
 
     extinction = overview.extinction_per_m
     known = np.nan_to_num(extinction)
-    brightest = float(np.quantile(known[known > 0], 0.999)) if (known > 0).any() else FIXED_THRESHOLD_PER_M
+    brightest = float(np.quantile(known[known > 0], 0.999)) if (known > 0).any() else CLOUD_PER_M
     axes = overview.altitude_m, overview.y_m, overview.x_m
     coarse_axes = [block_means(axis, [size]) for axis, size in zip(axes, surface_blocks, strict=True)]
     wide_m = max(np.ptp(overview.y_m), np.ptp(overview.x_m))
@@ -174,7 +174,7 @@ def _data(overview: Overview, surface_blocks: tuple[int, int, int], map_block: i
         "fine": _volume(axes, extinction),
         "coarse": _volume(coarse_axes, block_means(extinction, surface_blocks)),
         "brightest": brightest,
-        "lowest": min(FIXED_THRESHOLD_PER_M, brightest / 10),
+        "lowest": min(CLOUD_PER_M, brightest / 10),
         "colours": colours,
         "start": {
             "level": level,

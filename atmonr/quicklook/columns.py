@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 from atmonr.errors import SceneError
 from atmonr.evaluate.drawing import figure
 from atmonr.evaluate.extract_file import ascending
-from atmonr.evaluate.session import FIXED_THRESHOLD_PER_M
 from atmonr.evaluate.truth import cell_edges
-from atmonr.evaluate.volume import cloud_top_m, optical_depth
+from atmonr.evaluate.volume import CLOUD_PER_M, cloud_top_m, optical_depth
 from atmonr.quicklook.dataset import one_band, opened
 from atmonr.quicklook.ground import Ground
 from atmonr.quicklook.panels import (
@@ -96,6 +95,6 @@ def _sums(extinction: xr.DataArray, edges_m: FloatArray) -> _Sums:
         upright = np.moveaxis(part, 0, -1)
         depth = optical_depth(np.nan_to_num(upright), np.diff(edges_m))
         depths.append(np.where(np.isnan(upright).all(-1), np.nan, depth))
-        tops.append(cloud_top_m(upright >= FIXED_THRESHOLD_PER_M, edges_m[1:]))
+        tops.append(cloud_top_m(upright >= CLOUD_PER_M, edges_m[1:]))
     mean = np.divide(total, count, out=np.full(levels, np.nan), where=count > 0)
     return _Sums(np.concatenate(depths), np.concatenate(tops), mean)

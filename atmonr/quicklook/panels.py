@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Normalize, PowerNorm
 from numpy.typing import NDArray
 
-from atmonr.evaluate.session import FIXED_THRESHOLD_PER_M
+from atmonr.evaluate.volume import CLOUD_PER_M
 from atmonr.quicklook.ground import Ground, draw_graticule
 
 FloatArray = NDArray[np.float64]
@@ -23,7 +23,7 @@ def draw_cloud_top(axis: Axes, ground: Ground, cloud_top_m: FloatArray) -> None:
     finite = cloud_top_m[np.isfinite(cloud_top_m)] / 1e3
     colours = Normalize(float(finite.min()), float(finite.max())) if finite.size else Normalize(0.0, 1.0)
     _draw_map(axis, ground, cloud_top_m / 1e3, colours, "viridis", ALTITUDE)
-    axis.set_title(f"cloud top: highest cell of {FIXED_THRESHOLD_PER_M:g} m$^{{-1}}$ or more")
+    axis.set_title(f"cloud top: highest cell of {CLOUD_PER_M:g} m$^{{-1}}$ or more")
 
 
 def draw_optical_depth(axis: Axes, ground: Ground, optical_depth: FloatArray) -> None:
