@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import get_args
+from typing import Any, get_args
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -33,13 +33,20 @@ def explain(error: ErrorDetails, root: Section, path: str, sources: Mapping[str,
     elif error["type"] == "value_error":
         what = str(error["ctx"]["error"])
     else:
-        what = f"{error['input']!r} is not valid; expected {_expected(info)}"
+        what = f"{_shown(error['input'])} is not valid; expected {_expected(info)}"
     key = ".".join(parts)
     # The last override of a key, or of something in its section, is the one that counted.
     where = next(
         (text for name, text in reversed(list(sources.items())) if f"{name}.".startswith(f"{key}.")), path
     )
     return f"{where}: {key}: {what}"
+
+
+def _shown(value: Any) -> str:
+    try:
+        return repr(value)
+    except ValueError:  # Python refuses to write out integers of thousands of digits
+        return "a number too long to show"
 
 
 def _locate(

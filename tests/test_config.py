@@ -76,6 +76,13 @@ def test_a_bad_file_is_named(tmp_path: Path) -> None:
         load(tmp_path / "absent.toml")
 
 
+def test_a_number_that_python_will_not_write_out_is_refused(minimal: Path) -> None:
+    """Decimal ones tomllib refuses by itself."""
+    minimal.write_text(MINIMAL + f"[train]\nlearning_rate = 0x{'f' * 5000}\n")
+    with pytest.raises(ConfigError, match="train.learning_rate: a number too long to show is not valid"):
+        load(minimal)
+
+
 def test_all_mistakes_are_told_at_once(minimal: Path) -> None:
     with pytest.raises(ConfigError, match=r"train\.steps.*train\.seed|train\.seed.*train\.steps"):
         load(minimal, ["train.steps=0", "train.seed=-1"])

@@ -79,10 +79,10 @@ def open_extract(path: Path) -> ExtractFile:
         SceneError: If the file is not an extract; names the file and what is missing.
     """
     with open_dataset(path) as dataset:
-        if dataset.attrs.get("grid", "voxel") != "voxel":
+        grid = str(dataset.attrs.get("grid", "voxel"))
+        if grid != "voxel":
             raise SceneError(
-                f"{path}: is on a {dataset.attrs['grid']} grid; expected voxels, from atmonr extract --grid "
-                "voxel"
+                f"{path}: is on a {grid} grid; expected voxels, from atmonr extract --grid voxel"
             )
         missing = [name for name in ("extinction", "x", "y", "altitude") if name not in dataset.variables]
         if missing or "frame" not in dataset.attrs:

@@ -101,7 +101,7 @@ class Parts:
             SceneError: If `path` is not one, or a file that describes it is damaged; names the file.
         """
         parts = cls(path, plan_file.read(path / _PLAN))
-        if not parts.plan["source"].keys() >= {"identity", "scene"}:
+        if not parts.plan["source"].keys() >= {"identity", "scene", "config_toml", "atmonr_version"}:
             raise SceneError(f"{path / _PLAN}: does not say what was extracted; extract again")
         if not shard_file.fits(parts.plan["array"], parts.grid, parts.bands):
             raise SceneError(f"{path / _PLAN}: has an array that is not of its grid; extract again")

@@ -38,7 +38,7 @@ class NetcdfFile:
             raise GranuleError(f"{path}: damaged: {how}; expected {expected}: fetch it again")
         try:
             self._file = netCDF4.Dataset(path)
-        except (OSError, RuntimeError) as error:
+        except (OSError, RuntimeError, UnicodeDecodeError) as error:
             size = path.stat().st_size
             raise GranuleError(
                 f"{path}: not readable as netCDF-4 ({size} bytes; {_reason(error)}); expected {expected},"

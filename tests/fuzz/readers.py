@@ -301,13 +301,13 @@ def read_config(case: Path, out: Path) -> None:
 
 
 READERS = {
-    "harp2": Reader(2200, 15.0, make_granules, read_granule),
-    "harp2_ingest": Reader(300, 60.0, make_granules, ingest_granule),
-    "dem": Reader(900, 5.0, make_dems, read_dem),
-    "earthcare": Reader(1000, 35.0, make_frames, read_frame),
-    "scene": Reader(700, 45.0, make_scenes, read_scene),
-    "truth_and_extract": Reader(1600, 25.0, make_pairs, read_pair),
+    "harp2": Reader(1500, 15.0, make_granules, read_granule),
+    "harp2_ingest": Reader(100, 60.0, make_granules, ingest_granule),
+    "dem": Reader(1500, 5.0, make_dems, read_dem),
+    "earthcare": Reader(600, 35.0, make_frames, read_frame),
+    "scene": Reader(400, 45.0, make_scenes, read_scene),
+    "truth_and_extract": Reader(1000, 25.0, make_pairs, read_pair),
     "extraction": Reader(1300, 12.0, make_extractions, read_extraction),
-    "run": Reader(800, 25.0, make_runs, read_run),
-    "config": Reader(2000, 3.0, make_configs, read_config),
+    "run": Reader(500, 25.0, make_runs, read_run),
+    "config": Reader(3200, 3.0, make_configs, read_config),
 }

@@ -11,7 +11,7 @@ import random
 import shutil
 import subprocess
 import sys
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -36,43 +36,35 @@ def campaign(name: str, folder: Path, checkout: Path) -> dict[str, Any]:
     return dict(json.loads(ended.stdout))
 
 
-@pytest.fixture(scope="module")
-def campaigns(
-    tmp_path_factory: pytest.TempPathFactory, checkout: Path, request: pytest.FixtureRequest
-) -> dict[str, Future[dict[str, Any]]]:
-    """The campaigns of all chosen readers, one for every processor at a time."""
-    folder = tmp_path_factory.mktemp("fuzz")
-    chosen = {
-        item.callspec.params["name"] for item in request.session.items if "campaigns" in item.fixturenames
-    }
-    longest_first = sorted(chosen, key=lambda name: -READERS[name].cost_ms * READERS[name].cases)
-    pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)))
-    return {name: pool.submit(campaign, name, folder / name, checkout) for name in longest_first}
-
-
 def test_there_are_ten_thousand_cases() -> None:
     assert CASES >= 10_000
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", READERS)
+@pytest.mark.alone
 def test_bad_inputs_are_refused_in_order(
-    name: str, campaigns: dict[str, Future[dict[str, Any]]], capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, checkout: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    tally = campaigns[name].result()
-    with capfd.disabled():
-        print(
-            f"\nfuzz {name}: {tally['cases']} cases in {tally['seconds']:.0f} s, {tally['read']} read,"
-            f" {tally['refused']} refused, {tally['deadly']} deadly to a library, {tally['parents']} kept for"
-            f" new paths, {tally['arcs']} arcs; {sum(f['count'] for f in tally['faults'].values())} faults"
-        )
-    assert tally["cases"] >= READERS[name].cases * min(TIMES, 1.0)
-    assert tally["arcs"] > 100  # else nothing was read
-    again = f"\nrepeat with: python -m tests.fuzz {name} "
-    lines = [
-        f"{fault['count']} x {kind}: {fault['detail']}{again}{' '.join(fault['examples'])}"
-        for kind, fault in tally["faults"].items()
-    ]
+    """The campaigns of all readers, one for every processor at a time."""
+    longest_first = sorted(READERS, key=lambda name: -READERS[name].cost_ms * READERS[name].cases)
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        begun = {name: pool.submit(campaign, name, tmp_path / name, checkout) for name in longest_first}
+        tallies = {name: future.result() for name, future in begun.items()}
+    lines = []
+    for name, tally in tallies.items():
+        with capfd.disabled():
+            print(
+                f"\nfuzz {name}: {tally['cases']} cases in {tally['seconds']:.0f} s, {tally['read']} read,"
+                f" {tally['refused']} refused, {tally['deadly']} deadly to a library, {tally['parents']} kept"
+                f" for new paths, {tally['arcs']} arcs"
+            )
+        assert tally["cases"] >= READERS[name].cases * min(TIMES, 1.0)
+        assert tally["arcs"] > 100  # else nothing was read
+        again = f"\nrepeat with: python -m tests.fuzz {name} "
+        lines += [
+            f"{name}: {fault['count']} x {kind}: {fault['detail']}{again}{' '.join(fault['examples'])}"
+            for kind, fault in tally["faults"].items()
+        ]
     assert not lines, "\n".join(lines)
 
 
