@@ -76,3 +76,8 @@ def _is_debian() -> bool:
 def _run(command: Sequence[str], env: dict[str, str] | None) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **(env or {})}
     return subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest, so that no worker is left alone with it at the end."""
+    items.sort(key=lambda item: item.path.name not in ("test_science.py", "test_tutorial.py"))

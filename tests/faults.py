@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 _PROPERTY = "fault_survived"
+_TOLD = "told"  # what a test has to say at the end: `record_property("told", line)`
 
 
 @dataclass(frozen=True)
@@ -36,15 +37,16 @@ def faults(request: pytest.FixtureRequest) -> Faults:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Say at the end of the session how many faults were tried, if any."""
+    """Say at the end of the session what tests have told, and how many faults were tried, if any."""
     reports = [report for reports in terminalreporter.stats.values() for report in reports]
-    found = [
-        survived
+    # Of a test's three reports the last one knows everything.
+    known = [
+        item
         for report in reports
-        # Of a test's three reports the last one knows everything.
         if getattr(report, "when", None) == "teardown"
-        for name, survived in report.user_properties
-        if name == _PROPERTY
+        for item in report.user_properties
     ]
-    if found:
+    for line in (value for name, value in known if name == _TOLD):
+        terminalreporter.write_line(line)
+    if found := [survived for name, survived in known if name == _PROPERTY]:
         terminalreporter.write_line(f"faults: {len(found)} tried, {sum(found)} survived")

@@ -117,6 +117,7 @@ def batch_job(*arguments: object) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored in the background
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
     )
 

@@ -118,7 +118,12 @@ def test_an_interruption_leaves_nothing(quick, product, tmp_path):
 def test_ctrl_c_leaves_nothing(write_product, tmp_path):
     command = [sys.executable, "-m", "atmonr", "export", write_product(step_m=500.0)]
     film = ["--video", tmp_path / "c.mp4", "--size", "320x180", "--seconds", "600", "--device", "cpu"]
-    with subprocess.Popen([*command, *film], stderr=subprocess.PIPE, start_new_session=True) as running:
+    with subprocess.Popen(
+        [*command, *film],
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored in the background
+    ) as running:
         try:
             deadline = time.monotonic() + 200
             while not list(tmp_path.iterdir()) and time.monotonic() < deadline:

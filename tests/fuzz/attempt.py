@@ -68,7 +68,7 @@ class Watch:
     def only(self, folder: Path) -> Iterator[list[str]]:
         """Yield a list of what is done outside of a folder while the block runs."""
         self._seen = []
-        self._allowed = str(folder)
+        self._allowed = os.path.realpath(folder)
         try:
             yield self._seen
         finally:
@@ -89,7 +89,7 @@ class Watch:
         if event in _STARTS:
             self._seen.append(f"{event}: {arguments[0]}")
         for path in _changed(event, arguments):
-            if not os.path.realpath(path).startswith(self._allowed):
+            if not f"{os.path.realpath(path)}{os.sep}".startswith(f"{self._allowed}{os.sep}"):
                 self._seen.append(f"{event} outside of the output folder: {path!r}")
 
 

@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import random
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -43,7 +45,7 @@ def test_there_are_ten_thousand_cases() -> None:
 @pytest.mark.slow
 @pytest.mark.alone
 def test_bad_inputs_are_refused_in_order(
-    tmp_path: Path, checkout: Path, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, checkout: Path, record_property: Callable[[str, Any], None]
 ) -> None:
     """The campaigns of all readers, one for every processor at a time."""
     longest_first = sorted(READERS, key=lambda name: -READERS[name].cost_ms * READERS[name].cases)
@@ -52,12 +54,12 @@ def test_bad_inputs_are_refused_in_order(
         tallies = {name: future.result() for name, future in begun.items()}
     lines = []
     for name, tally in tallies.items():
-        with capfd.disabled():
-            print(
-                f"\nfuzz {name}: {tally['cases']} cases in {tally['seconds']:.0f} s, {tally['read']} read,"
-                f" {tally['refused']} refused, {tally['deadly']} deadly to a library, {tally['parents']} kept"
-                f" for new paths, {tally['arcs']} arcs"
-            )
+        record_property(
+            "told",
+            f"fuzz {name}: {tally['cases']} cases in {tally['seconds']:.0f} s, {tally['read']} read,"
+            f" {tally['refused']} refused, {tally['deadly']} deadly to a library, {tally['parents']} kept"
+            f" for new paths, {tally['arcs']} arcs",
+        )
         assert tally["cases"] >= READERS[name].cases * min(TIMES, 1.0)
         assert tally["arcs"] > 100  # else nothing was read
         again = f"\nrepeat with: python -m tests.fuzz {name} "
@@ -96,6 +98,7 @@ def behave(case: Path, out: Path) -> None:
     """A reader that does what the input asks for."""
     what = (case / "do").read_text()
     if what == "crash":
+        faulthandler.disable()  # the news would look like a crash of pytest
         os.abort()
     if what == "raise":
         raise KeyError("k")
