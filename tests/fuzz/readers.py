@@ -301,13 +301,13 @@ def read_config(case: Path, out: Path) -> None:
 
 
 READERS = {
-    "harp2": Reader(1000, 15.0, make_granules, read_granule),
-    "harp2_ingest": Reader(60, 60.0, make_granules, ingest_granule),
-    "dem": Reader(2000, 5.0, make_dems, read_dem),
-    "earthcare": Reader(400, 35.0, make_frames, read_frame),
-    "scene": Reader(250, 45.0, make_scenes, read_scene),
-    "truth_and_extract": Reader(600, 25.0, make_pairs, read_pair),
-    "extraction": Reader(1200, 12.0, make_extractions, read_extraction),
-    "run": Reader(400, 25.0, make_runs, read_run),
-    "config": Reader(4200, 3.0, make_configs, read_config),
+    "harp2": Reader(600, 15.0, make_granules, read_granule),
+    "harp2_ingest": Reader(40, 60.0, make_granules, ingest_granule),
+    "dem": Reader(3000, 5.0, make_dems, read_dem),
+    "earthcare": Reader(250, 35.0, make_frames, read_frame),
+    "scene": Reader(100, 45.0, make_scenes, read_scene),
+    "truth_and_extract": Reader(300, 25.0, make_pairs, read_pair),
+    "extraction": Reader(500, 12.0, make_extractions, read_extraction),
+    "run": Reader(200, 25.0, make_runs, read_run),
+    "config": Reader(5100, 3.0, make_configs, read_config),
 }
