@@ -31,8 +31,9 @@ system:
 			install --no-install-recommends $$missing >/dev/null; \
 	else echo "not installed, so tests that need them are skipped:$$missing"; fi
 
+# `pytest` alone runs two more slabs of known optical depth.
 test: system lint
-	$(BIN)/pytest -n 2 --dist worksteal
+	$(BIN)/pytest -n 2 --dist worksteal -m 'not long'
 
 test-fast: setup
 	$(BIN)/pytest -n 2 --dist worksteal -m 'not slow'

@@ -64,8 +64,12 @@ def chain(tmp_path: Path) -> Chain:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("latitude", "longitude"),
-    [("0", "0"), ("60", "20"), ("10", "180"), ("-20", "90")],
-    ids=["equator", "60 N", "dateline", "longitude 90"],
+    [
+        pytest.param("0", "0", id="equator", marks=pytest.mark.long),
+        pytest.param("60", "20", id="60 N"),
+        pytest.param("10", "180", id="dateline"),
+        pytest.param("-20", "90", id="longitude 90", marks=pytest.mark.long),
+    ],
 )
 def test_a_slab_of_known_optical_depth_comes_back_in_inverse_metres(
     chain: Chain, latitude: str, longitude: str
