@@ -74,7 +74,7 @@ def export(
             write_video(extract, video, film, device=choose_device(device, 0), progress=progress)
         typer.echo(video)
     if html is not None:
-        from atmonr.export.html import write_html  # type: ignore[import-not-found, import-untyped, unused-ignore]
+        from atmonr.export.html import write_html
 
         write_html(extract, html, score)
         typer.echo(html)

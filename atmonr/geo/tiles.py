@@ -11,10 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from atmonr.geo.ellipsoid import Floats
 from atmonr.geo.frame import Frame
+from atmonr.geo.spread import R2
 
 _BLOCK = 32768  # rays cut together: bounds the memory of many cuts
-# Multiples of these fill a square evenly, however many there are: 1/p and 1/p^2 for p^3 = p + 1.
-_R2 = np.array([0.7548776662466927, 0.5698402909980532])
 
 
 @dataclass(frozen=True)
@@ -98,7 +97,7 @@ class Tiling:
 
     def shifts(self, numbers: NDArray[np.int64]) -> NDArray[np.float64]:
         """(R, 2) by how much the borders of rays with these numbers are moved along x and y [m]."""
-        return self.rim_m * (2.0 * np.mod(numbers[:, None] * _R2, 1.0) - 1.0)
+        return self.rim_m * (2.0 * np.mod(numbers[:, None] * np.array(R2), 1.0) - 1.0)
 
     def runs(
         self, paths: ArrayLike, shifts_m: ArrayLike = (0.0, 0.0)

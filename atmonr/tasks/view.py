@@ -12,14 +12,13 @@ from atmonr.config import Config, NerfConfig
 from atmonr.feed.rays import RayBatch
 from atmonr.fields.aspect import Aspect
 from atmonr.fields.atmosphere import AtmosphereField
+from atmonr.geo.spread import R2
 from atmonr.geo.sun import sun_direction
 from atmonr.render import molecules, samplers
 from atmonr.render.integrate import Rendered, integrate
 from atmonr.render.samplers import Samples
 
 _PROPOSAL_PARTS = 64
-# Multiples of these fill a square evenly, however many there are: 1/p and 1/p^2 for p^3 = p + 1.
-_R2 = (0.7548776662466927, 0.5698402909980532)
 
 
 class Seen(NamedTuple):
@@ -74,7 +73,7 @@ class Camera:
         along = torch.rand(count, self.samples, 1, generator=generator, device=device)
         start = torch.rand(count, 1, 2, generator=generator, device=device)
         count_up = torch.arange(self.samples, device=device)
-        turn = torch.stack([count_up * step for step in _R2], 1)
+        turn = torch.stack([count_up * step for step in R2], 1)
         return torch.cat([along, (start + turn).frac()], 2)
 
     def look(self, rays: RayBatch, places: Tensor) -> list[Seen]:
