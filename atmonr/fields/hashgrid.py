@@ -1,4 +1,4 @@
-"""Multi-resolution hash encoding in plain torch (Mueller et al. 2022, doi:10.1145/3528223.3530127)."""
+"""Multi-resolution hash encoding (Mueller et al. 2022, doi:10.1145/3528223.3530127)."""
 
 from __future__ import annotations
 
@@ -66,6 +66,18 @@ class HashGrid(nn.Module):
 
     def forward(self, unit_ND: Tensor) -> Tensor:
         """(N, D) points in [0, 1]^D to (N, levels x features); points outside are moved to the box."""
+        return self._compiled(unit_ND) if unit_ND.device.type == "cpu" else self.reference(unit_ND)
+
+    def _compiled(self, unit_ND: Tensor) -> Tensor:
+        from atmonr.fields.hashgrid_compiled import Interpolate, layout
+
+        where = layout(self.scale, self.stride, self.offset, self.dense_levels, self.mask)
+        unit_N3 = nn.functional.pad(unit_ND.detach(), (0, 3 - self.axes)).contiguous()
+        encoded: Tensor = Interpolate.apply(self.table, unit_N3, where)
+        return encoded
+
+    def reference(self, unit_ND: Tensor) -> Tensor:
+        """`forward` in plain torch, for every device; what others are held against."""
         index, weight = self.corners(unit_ND)
         encoded: Tensor = _Interpolate.apply(self.table, index, weight)
         return encoded.view(self.levels, len(unit_ND), self.features).transpose(0, 1).flatten(1)

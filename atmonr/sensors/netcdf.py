@@ -3,6 +3,7 @@ variable."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,9 @@ class NetcdfFile:
     def close(self) -> None:
         """Close the file."""
         if self._file.isopen():
-            self._file.close()
+            # A damaged file may refuse; nothing was to be written.
+            with suppress(RuntimeError):
+                self._file.close()
 
     def attribute(self, name: str) -> str | float | None:
         """A global attribute, None if it is absent."""

@@ -194,7 +194,10 @@ def _nodes(file: NetcdfFile) -> _Nodes:
 def _western_edge(file: NetcdfFile, step_deg: float) -> float:
     first: Any = file.attribute("left_lon")
     if file.has("lon"):
-        first = float(file.read_double("lon").ravel()[0])
+        longitudes = file.read_double("lon").ravel()
+        if not longitudes.size:
+            raise GranuleError(f"{file.path}: lon is empty; expected a longitude for every column")
+        first = float(longitudes[0])
     if first is None:
         return -180.0
     for edge in (-180.0, 0.0):

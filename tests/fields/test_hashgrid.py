@@ -170,3 +170,52 @@ def test_points_outside_see_what_is_at_the_face() -> None:
 def test_levels_from_fine_to_coarse_are_refused() -> None:
     with pytest.raises(ValueError, match="coarse to fine"):
         HashGrid(LEVELS_3D[::-1], LOG2, 2)
+
+
+@LEVELS
+@pytest.mark.parametrize("features", [1, 2, 3])
+def test_compiled_and_plain_look_ups_agree_gradients_included(
+    scales: list[list[float]], features: int
+) -> None:
+    torch.manual_seed(1)
+    grid = HashGrid(scales, LOG2, features)
+    torch.nn.init.normal_(grid.table)
+    where = points(5000, len(scales[0])) * 1.2 - 0.1
+    downstream = torch.randn(len(where), grid.width, generator=torch.Generator().manual_seed(3))
+    results = []
+    for encode in (grid, grid.reference):
+        grid.zero_grad()
+        encoded = encode(where)
+        encoded.backward(downstream)
+        assert grid.table.grad is not None
+        results.append((encoded.detach(), grid.table.grad.clone()))
+    (compiled, gradient), (plain, plain_gradient) = results
+    torch.testing.assert_close(compiled, plain, atol=3e-6, rtol=0)
+    torch.testing.assert_close(gradient, plain_gradient, atol=1e-4, rtol=1e-5)
+
+
+def test_any_number_of_threads_gives_the_same_bits() -> None:
+    grid = make_grid(LEVELS_3D)
+    where = points(3000, 3)
+    results, before = [], torch.get_num_threads()
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            grid.zero_grad()
+            encoded = grid(where)
+            encoded.square().sum().backward()
+            assert grid.table.grad is not None
+            results.append((encoded.detach(), grid.table.grad.clone()))
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(results[0][0], results[1][0]) and torch.equal(results[0][1], results[1][1])
+
+
+def test_a_place_that_is_no_number_gives_features_that_are_none() -> None:
+    """And reads nothing outside the table; the loss then says that training has diverged."""
+    grid = make_grid(LEVELS_3D)
+    where = points(3, 3)
+    where[4, 1] = math.nan
+    encoded = grid(where).detach()
+    assert encoded[4].isnan().all() and not encoded[:4].isnan().any() and not encoded[5:].isnan().any()
+    assert grid(where[:0]).shape == (0, grid.width)

@@ -126,6 +126,12 @@ def test_what_is_no_global_model_is_refused(tmp_path):
         pass
     with pytest.raises(GranuleError, match="has no variable height"):
         Dem.open(tmp_path / "other.nc")
+    path = write_dem(tmp_path / "empty.nc")
+    with netCDF4.Dataset(path, "a") as file:
+        file.createDimension("none", None)
+        file.createVariable("lon", "f8", ("none",))
+    with pytest.raises(GranuleError, match="lon is empty"):
+        Dem.open(path)
     path = write_dem(tmp_path / "shifted.nc", west_deg=-90.0)
     with pytest.raises(GranuleError, match="first longitude is -90"):
         Dem.open(path)
