@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atmonr.extract.grids.base import FloatArray
-from atmonr.geo.rays import fit_paths, trace
+from atmonr.geo.paths import paths_of
 from atmonr.store.scene import Scene
 
 LAYERS = 32
@@ -121,7 +121,7 @@ def _crossings(path: NDArray[np.float32], drop_m: np.float32, boxes: Boxes) -> N
 
 
 def _paths(scene: Scene) -> Iterator[NDArray[np.float32]]:
-    """Yield paths (N, 8) of training rays, as `atmonr.geo.rays.fit_paths` gives them."""
+    """Yield paths (N, 8) of training rays, as of `atmonr.geo.paths`."""
     views, lines, _ = scene.shape
     for view in range(0, views, _VIEWS_AT_ONCE):
         some = slice(view, min(view + _VIEWS_AT_ONCE, views))
@@ -129,8 +129,8 @@ def _paths(scene: Scene) -> Iterator[NDArray[np.float32]]:
         for line in range(0, lines, _LINES_AT_ONCE):
             rows = slice(line, line + _LINES_AT_ONCE)
             valid = scene.read("valid", lines=rows, views=some).astype(bool) & used[:, None, None]
-            latitude, longitude, altitude, zenith, azimuth = (
-                scene.read(name, lines=rows, views=some)[valid].astype(np.float64) for name in _GEOMETRY
+            geometry = (
+                scene.read(name, lines=rows, views=some)[valid].astype(np.float32, copy=False)
+                for name in _GEOMETRY
             )
-            rays = trace(latitude, longitude, altitude, zenith, azimuth, scene.top_height_m)
-            yield fit_paths(scene.frame, rays, scene.top_height_m)[0]
+            yield paths_of(scene.frame, scene.top_height_m, *geometry).path

@@ -7,6 +7,8 @@ view, so that a quadratic of place per view says it for all rays and no ray has 
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -31,23 +33,23 @@ class FootprintFit:
         self._normal = np.zeros((views, 2, TERMS, TERMS))
         self._right = np.zeros((views, 2, TERMS, 2))
 
-    def add(self, views: NDArray[np.integer], foot_VLP2: Floats) -> None:
+    def add(self, views: NDArray[np.integer], foot_VLP2: NDArray[np.floating[Any]]) -> None:
         """Takes in some lines.
 
         Args:
             views: (V,) which views these are.
             foot_VLP2: (V, L, P, 2) x, y of the ground under each pixel [m], NaN where it is not valid.
         """
-        for axis in (0, 1):
-            step = np.diff(foot_VLP2, axis=1 + axis)
-            first = np.delete(foot_VLP2, -1, axis=1 + axis)
-            for k, view in enumerate(views):
-                known = np.isfinite(step[k]).all(-1)
-                steps, starts = step[k][known], first[k][known]
-                some = slice(None, None, 1 + len(steps) // _MOST)
-                terms = _terms((starts[some] + steps[some] / 2) * self._scale + self._offset)
+        for view, foot_LP2 in zip(views, foot_VLP2, strict=True):
+            foot = foot_LP2.astype(np.float64)
+            for axis, (first, second) in enumerate(((foot[:-1], foot[1:]), (foot[:, :-1], foot[:, 1:]))):
+                known = np.flatnonzero(np.isfinite((second - first).sum(-1)))
+                some = known[:: 1 + len(known) // _MOST]
+                starts = first.reshape(-1, 2)[some]
+                steps = second.reshape(-1, 2)[some] - starts
+                terms = _terms((starts + steps / 2) * self._scale + self._offset)
                 self._normal[view, axis] += terms.T @ terms
-                self._right[view, axis] += terms.T @ steps[some]
+                self._right[view, axis] += terms.T @ steps
 
     def solve(self) -> NDArray[np.float32]:
         """(V, TERMS, 4) coefficients of x and y of a step to the next line, then to the next pixel [m].

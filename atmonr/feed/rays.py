@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,11 +14,13 @@ from torch import Tensor
 from atmonr.errors import SceneError
 from atmonr.feed.footprint import FootprintFit
 from atmonr.geo.frame import Frame
-from atmonr.geo.rays import RayLines, fit_paths, trace
+from atmonr.geo.paths import paths_of
+from atmonr.geo.rays import RayLines, trace
 from atmonr.store.scene import Scene
 
 MAX_HEIGHT_ERROR_M = 0.05  # of the float32 path; rays that miss it are followed in fp64
 _LINES_AT_ONCE = 64
+_NOTHING = np.empty(0, np.float32)
 _GEOMETRY = (
     "latitude",
     "longitude",
@@ -167,7 +170,7 @@ def load_rays(scene: Scene, views: NDArray[np.integer], device: torch.device) ->
     for block in ray_blocks(scene, views):
         fit.add(views, block.foot)
         if len(block.length_m):
-            blocks.append(replace(block, foot=np.empty(0)))  # large, and of no further use
+            blocks.append(replace(block, foot=_NOTHING))  # large, and of no further use
     if not blocks:
         raise SceneError(f"{scene.path}: no valid ray in {len(views)} chosen views; expected at least one")
     return table_of(scene, blocks, fit.solve(), device)
@@ -209,7 +212,7 @@ class RayBlock:
     length_m: NDArray[np.float32]
     reflectance: NDArray[np.float32]
     view: NDArray[np.uint8]
-    foot: NDArray[np.float64]  # (V, L, P, 2) x, y on the ground [m] of all pixels, NaN if not valid
+    foot: NDArray[np.float32]  # (V, L, P, 2) x, y on the ground [m] of all pixels, NaN if not valid
     slant: NDArray[np.int64]  # positions of the rays that need fp64
     lines: RayLines  # of those rays
 
@@ -221,7 +224,7 @@ class RayBlock:
             self.length_m[chosen],
             self.reflectance[chosen],
             self.view[chosen],
-            np.empty(0),  # large, and of no further use
+            _NOTHING,  # large, and of no further use
             place,
             RayLines(*(array[slot] for array in self.lines)),
         )
@@ -238,30 +241,30 @@ def ray_blocks(
         follow_above_m: Height error of its parabola above which a ray's straight line is kept.
     """
     first, last = int(views.min()), int(views.max()) + 1
+    left_out = np.ones(last - first, dtype=bool)
+    left_out[views - first] = False
     for start in range(0, scene.shape[1], _LINES_AT_ONCE):
         lines = slice(start, start + _LINES_AT_ONCE)
 
-        def read(name: str, lines: slice = lines) -> NDArray[np.generic]:
-            return scene.read(name, lines=lines, views=slice(first, last))[views - first]
+        def read(name: str, lines: slice = lines) -> NDArray[Any]:
+            return scene.read(name, lines=lines, views=slice(first, last))
 
         valid = read("valid").astype(bool)
-        latitude, longitude, altitude, zenith, azimuth = (
-            read(name)[valid].astype(np.float64) for name in _GEOMETRY
-        )
-        rays = trace(latitude, longitude, altitude, zenith, azimuth, scene.top_height_m)
-        path, residual = fit_paths(scene.frame, rays, scene.top_height_m)
-        slant = np.flatnonzero(residual > follow_above_m)
-        foot = np.full((*valid.shape, 2), np.nan)
-        foot[valid] = path[:, [0, 3]] + path[:, [1, 4]] + path[:, [2, 5]]
-        view = np.broadcast_to(views.astype(np.uint8)[:, None, None], valid.shape)[valid]
+        valid[left_out] = False
+        geometry = [read(name)[valid].astype(np.float32, copy=False) for name in _GEOMETRY]
+        rays = paths_of(scene.frame, scene.top_height_m, *geometry)
+        slant = np.flatnonzero(rays.residual_m > follow_above_m)
+        latitude, longitude, altitude, zenith, azimuth = (values[slant] for values in geometry)
+        foot = np.full((*valid.shape, 2), np.nan, np.float32)
+        foot[valid] = rays.path[:, [0, 3]] + rays.path[:, [1, 4]] + rays.path[:, [2, 5]]
         yield RayBlock(
-            path,
-            rays.length_m.astype(np.float32),
-            read("reflectance")[valid].astype(np.float32),
-            view,
-            foot,
+            rays.path,
+            rays.length_m,
+            read("reflectance")[valid].astype(np.float32, copy=False),
+            np.repeat(np.arange(first, last, dtype=np.uint8), valid.sum(axis=(1, 2))),
+            foot[~left_out],
             slant,
-            RayLines(*(array[slant] for array in rays)),
+            trace(latitude, longitude, altitude, zenith, azimuth, scene.top_height_m),
         )
 
 

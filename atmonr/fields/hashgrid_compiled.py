@@ -7,16 +7,15 @@ keep nothing for the way back but the points.
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from itertools import pairwise
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor
+
+from atmonr.compiled import compiled, in_parts
 
 # Plain Python numbers would make float64 of everything.
 _NONE, _HALF, _ONE = np.float32(0.0), np.float32(0.5), np.float32(1.0)
@@ -51,7 +50,7 @@ class Interpolate(torch.autograd.Function):
         encoded = table.new_empty(len(unit_N3), len(where.offset) * table.shape[1])
         gather, _ = _kernels(table.shape[1])
         arrays = (unit_N3.numpy(), table.detach().numpy(), *where, encoded.numpy())
-        _in_parts(len(unit_N3), lambda first, last: gather(*arrays, first, last))
+        in_parts(len(unit_N3), torch.get_num_threads(), lambda first, last: gather(*arrays, first, last))
         return encoded
 
     @staticmethod
@@ -61,31 +60,13 @@ class Interpolate(torch.autograd.Function):
         _, scatter = _kernels(ctx.shape[1])
         arrays = (unit_N3.numpy(), grad[0].contiguous().numpy(), *ctx.where, total.numpy())
         # Levels share no entry: each is added up by one thread, in the order of points.
-        _in_parts(len(ctx.where.offset), lambda first, last: scatter(*arrays, first, last))
+        in_parts(
+            len(ctx.where.offset), torch.get_num_threads(), lambda first, last: scatter(*arrays, first, last)
+        )
         return total, None, None
 
 
-def _in_parts(count: int, work: Callable[[int, int], None]) -> None:
-    """Calls `work` for equal parts of a range, one for each of torch's threads at a time."""
-    threads = min(torch.get_num_threads(), count)
-    if threads < 2:
-        work(0, count)
-        return
-    edges = [count * thread // threads for thread in range(threads + 1)]
-    with ThreadPoolExecutor(threads) as pool:
-        for done in [pool.submit(work, *part) for part in pairwise(edges)]:
-            done.result()
-
-
-def _compile(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
-    """Compiled at its first call, and kept on disk for other processes where there is a place for that."""
-    try:
-        compiled = njit(cache=True, nogil=True, error_model="numpy", **options)(function)
-    except RuntimeError:  # such as in an image that nobody can write to
-        compiled = njit(nogil=True, error_model="numpy", **options)(function)
-    return cast(Callable[..., Any], compiled)
-
-
+@compiled
 def _cell(place: Any, scale: Any) -> Any:
     """Number of the cell along an axis, and how far into it; where the place is NaN, only the latter is."""
     position = min(max(place, _NONE), _ONE) * scale + _HALF
@@ -93,6 +74,7 @@ def _cell(place: Any, scale: Any) -> Any:
     return cell, position - np.float32(cell)
 
 
+@compiled
 def _corners(x: Any, y: Any, z: Any, stride: Any, dense: Any, mask: Any) -> Any:
     """Entries of the eight corners of a cell in its level, the first axis varying slowest."""
     x0, y0, z0 = np.uint32(x * stride[0]), np.uint32(y * stride[1]), np.uint32(z * stride[2])
@@ -105,14 +87,12 @@ def _corners(x: Any, y: Any, z: Any, stride: Any, dense: Any, mask: Any) -> Any:
     return a ^ z0, a ^ z1, b ^ z0, b ^ z1, c ^ z0, c ^ z1, d ^ z0, d ^ z1
 
 
+@compiled
 def _weights(x: Any, y: Any, z: Any) -> Any:
     """Of the corners, from how far into the cell a point is."""
     a, b, c, d = (_ONE - x) * (_ONE - y), (_ONE - x) * y, x * (_ONE - y), x * y
     w = _ONE - z
     return a * w, a * z, b * w, b * z, c * w, c * z, d * w, d * z
-
-
-_cell, _corners, _weights = (_compile(part, inline="always") for part in (_cell, _corners, _weights))
 
 
 @cache
@@ -163,4 +143,4 @@ def _kernels(features: int) -> tuple[Callable[..., None], Callable[..., None]]:
                     total[start + e6, f] += g * w6
                     total[start + e7, f] += g * w7
 
-    return _compile(gather), _compile(scatter)
+    return compiled(gather), compiled(scatter)

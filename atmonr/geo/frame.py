@@ -136,6 +136,10 @@ class Frame:
             raise ValueError("frame: expected three numbers in lower_m and in upper_m")
         return cls(*centre, *corners)  # type: ignore[arg-type]
 
+    def tangent_plane(self) -> tuple[Floats, Floats, tuple[float, float]]:
+        """Centre (3,) [ECEF m], rows east, north, up (3, 3), and curvatures [1/m], for `atmonr.geo.paths`."""
+        return self._centre, self._basis, self._curvatures
+
     @cached_property
     def _centre(self) -> Floats:
         return geodetic_to_ecef(self.latitude_deg, self.longitude_deg, 0.0)

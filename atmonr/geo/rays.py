@@ -17,11 +17,11 @@ from atmonr.geo.frame import Frame
 
 # Interpolation nodes: the zeros of the cubic Chebyshev polynomial, moved so that the first one lies on the
 # ray's start. The height is then exact at the top and the cubic term left over is as small as it can be.
-_NODES = np.array([0.0, 1.0, 2.0]) * np.sqrt(3.0) / (2.0 + np.sqrt(3.0))
+NODES = np.array([0.0, 1.0, 2.0]) * np.sqrt(3.0) / (2.0 + np.sqrt(3.0))
 # Where that cubic term is largest: between the nodes and at the surface.
-_CHECKS = np.array([np.sqrt(3.0) - 1.0, np.sqrt(3.0) + 1.0, np.sqrt(3.0) + 2.0]) / (2.0 + np.sqrt(3.0))
+CHECKS = np.array([np.sqrt(3.0) - 1.0, np.sqrt(3.0) + 1.0, np.sqrt(3.0) + 2.0]) / (2.0 + np.sqrt(3.0))
 
-_NEWTON_STEPS = 2  # the sphere is off by metres, one step leaves micrometres
+NEWTON_STEPS = 2  # the sphere is off by metres, one step leaves micrometres
 _BLOCK = 32768  # rays converted together: the temporary arrays of a block stay in the processor's cache
 
 
@@ -90,7 +90,7 @@ def _trace_block(pixels: Floats, top_height_m: float) -> RayLines:
     towards_centre = radius * np.cos(np.radians(zenith))
     square = climb * (2.0 * radius + climb)
     length = square / (towards_centre + np.sqrt(towards_centre * towards_centre + square))
-    for _ in range(_NEWTON_STEPS):
+    for _ in range(NEWTON_STEPS):
         normal, height = normal_and_height(surface + length[:, None] * upwards)
         length = length + (top_height_m - height) / np.einsum("ni,ni->n", normal, upwards)
     return RayLines(surface + length[:, None] * upwards, -upwards, length)
@@ -139,8 +139,8 @@ def path_points(paths: NDArray[np.float32], fraction: ArrayLike, top_height_m: f
 
 def _interpolate(frame: Frame, rays: RayLines, top_height_m: float) -> Floats:
     """(N, 8) coefficients of the parabola through the frame coordinates of a ray at the nodes."""
-    _, s1, s2 = _NODES
-    first, second, third = (frame.from_ecef(rays.at(node)) for node in _NODES)
+    _, s1, s2 = NODES
+    first, second, third = (frame.from_ecef(rays.at(node)) for node in NODES)
     first[:, 2] = np.where(np.isnan(first[:, 2]), np.nan, top_height_m)
     slope1, slope2 = (second - first) / s1, (third - first) / s2
     bend = (slope2 - slope1) / (s2 - s1)
@@ -151,6 +151,6 @@ def _interpolate(frame: Frame, rays: RayLines, top_height_m: float) -> Floats:
 
 def _height_error(rays: RayLines, paths: NDArray[np.float32], top_height_m: float) -> Floats:
     """(N,) largest difference [m] between the float32 path's height and the geodetic height at the checks."""
-    fitted = path_points(paths, _CHECKS, top_height_m)[..., 2].astype(np.float64)
-    exact = np.stack([normal_and_height(rays.at(check))[1] for check in _CHECKS], axis=-1)
+    fitted = path_points(paths, CHECKS, top_height_m)[..., 2].astype(np.float64)
+    exact = np.stack([normal_and_height(rays.at(check))[1] for check in CHECKS], axis=-1)
     return np.abs(fitted - exact).max(axis=-1)

@@ -17,6 +17,7 @@ Launch = Callable[..., subprocess.CompletedProcess[str]]
 MAY_IMPORT: dict[str, set[str]] = {
     "atomic": set(),
     "checkpoint_file": set(),
+    "compiled": set(),
     "config_errors": set(),
     "device": set(),
     "doctor": set(),
@@ -54,7 +55,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 FREE = {"cli", "__main__", "demo", "bench", "bench_ingest", "bench_ranks"}  # they put everything together
 # "" is atmonr itself: its version.
-EVERYBODY = {"errors", "atomic", "json_file", "netcdf_probe", "scene_info", ""}
+EVERYBODY = {"errors", "atomic", "compiled", "json_file", "netcdf_probe", "scene_info", ""}
 LAUNCH_MAY_IMPORT: dict[str, set[str]] = {"config", "run", "errors", ""}
 
 FOREIGN = {"store": {"torch"}, "sensors": {"torch"}, "evaluate": {"torch"}, "quicklook": {"torch"}}
