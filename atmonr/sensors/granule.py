@@ -10,14 +10,16 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
 import numpy as np
-import xarray as xr
 from numpy.typing import NDArray
 
 from atmonr.errors import GranuleError, UsageError
 from atmonr.geo.datum import Datum
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 
 class Quantity(NamedTuple):
@@ -164,6 +166,8 @@ class Granule:
             raise ValueError(f"lines {lines}: expected consecutive lines")
         wanted = tuple(names) if names is not None else (*QUANTITIES, *self.optional)
         chosen = self.views[views]
+        import xarray as xr  # slow to import, and readers of scenes never come here
+
         block = xr.Dataset(
             coords={"view": chosen.astype(np.int32), "line": np.arange(start, stop, dtype=np.int32)}
         )

@@ -128,11 +128,11 @@ class NetcdfFile:
 
     def _values(self, name: str, index: Any, dtype: type[np.floating[Any]], unpack: bool) -> NDArray[Any]:
         variable = self._variable(name)
-        chunks = variable.chunking()
-        if chunks and chunks != "contiguous" and chunks[0] == 1:
-            # One image a chunk is decompressed once; by default 64 MiB of each variable would be kept.
-            variable.set_var_chunk_cache(size=1 << 20)
         try:
+            chunks = variable.chunking()
+            if chunks and chunks != "contiguous" and chunks[0] == 1:
+                # One image a chunk is decompressed once; by default 64 MiB of each variable would be kept.
+                variable.set_var_chunk_cache(size=1 << 20)
             raw = np.asarray(variable[index])
         except MemoryError as error:
             raise GpuMemoryError(

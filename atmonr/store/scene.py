@@ -6,10 +6,9 @@ import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import xarray as xr
 import zarr
 from numpy.typing import NDArray
 
@@ -23,6 +22,9 @@ from atmonr.store.layout import (
     VIEW_VARIABLES,
     count_shards,
 )
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 _ALL = slice(None)
 _REMEDY = "ingest the granule again"
@@ -107,6 +109,8 @@ class Scene:
     @cached_property
     def dataset(self) -> xr.Dataset:
         """The whole scene as a lazy xarray Dataset."""
+        import xarray as xr  # takes longer to import than a scene to open, and few ask for this
+
         return xr.open_zarr(self.path, chunks=None)
 
     def has(self, name: str) -> bool:

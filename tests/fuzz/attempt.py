@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import atmonr
 from atmonr.errors import (
     AtmonrError,
     ConfigError,
@@ -39,6 +40,8 @@ _CHANGES = {
     "os.chmod": ((0, 2),),
 }
 _STARTS = {"subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "socket.connect"}
+
+_CODE = f"{Path(atmonr.__file__).resolve().parent}{os.sep}"
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,9 @@ class Watch:
         if event in _STARTS:
             self._seen.append(f"{event}: {arguments[0]}")
         for path in _changed(event, arguments):
+            # Compiled code is kept beside its source; no input has a say in what is written there.
+            if f"{os.path.realpath(path)}{os.sep}".startswith(_CODE) and "__pycache__" in path:
+                continue
             if not f"{os.path.realpath(path)}{os.sep}".startswith(f"{self._allowed}{os.sep}"):
                 self._seen.append(f"{event} outside of the output folder: {path!r}")
 
