@@ -28,7 +28,10 @@ def compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any]
 def default_threads() -> int:
     """As many as OMP_NUM_THREADS says, as for all libraries, or as this process has processors."""
     told = os.environ.get("OMP_NUM_THREADS", "")
-    return int(told) if told.isdecimal() and int(told) else len(os.sched_getaffinity(0))
+    if told.isdecimal() and int(told):
+        return int(told)
+    # Only Linux tells which processors a process may use.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def in_parts(count: int, threads: int, work: Callable[[int, int], None]) -> None:

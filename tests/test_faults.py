@@ -19,6 +19,7 @@ def test_nothing():
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [[], ["-n", "1"]], ids=["one process", "xdist"])
 def test_the_session_ends_with_the_number_of_faults(python, checkout: Path, tmp_path: Path, options) -> None:
     (tmp_path / "test_it.py").write_text(TESTS)

@@ -11,6 +11,7 @@ from torch import Tensor
 from atmonr.config import LossConfig
 
 HDR_FLOOR = 0.01  # reflectance below which errors count absolutely; clear ocean away from glint
+FIRST_SPARSITY = 0.1  # of the weight in the end
 DARK_SCALE = 0.05  # reflectance at which an error counts half as much as in the dark
 
 
@@ -50,3 +51,17 @@ def image_loss(rendered: Tensor, measured: Tensor, weights: LossConfig) -> Tenso
         if weight > 0:
             total = total + weight * term(rendered, measured)
     return total
+
+
+def sparsity_weight(weights: LossConfig, step: int, steps: int) -> float:
+    """Weight of sparsity at a step: it grows evenly over the training.
+
+    Cloud that few rays see past others, such as low cloud under an anvil, comes up slowly and would be held
+    down for good; haze that has come up with it is taken away later.
+
+    Args:
+        weights: Of the terms, at the end.
+        step: Number of steps done.
+        steps: Number of steps in the whole training.
+    """
+    return weights.sparsity * (FIRST_SPARSITY + (1.0 - FIRST_SPARSITY) * min(step / steps, 1.0))

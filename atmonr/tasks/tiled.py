@@ -22,7 +22,7 @@ from atmonr.tasks import heldout
 from atmonr.tasks.base import Part, Peers
 from atmonr.tasks.clear import Glance, even_sample, glance, start_clear
 from atmonr.tasks.crossings import Crossings
-from atmonr.tasks.losses import image_loss
+from atmonr.tasks.losses import image_loss, sparsity_weight
 from atmonr.tasks.tile_view import complete, glimpse, owned_index
 from atmonr.tasks.tomography import FIRST_ORDERS, POINTS_AT_ONCE, make_optimizer, setting_of
 from atmonr.tasks.view import Camera, Seen
@@ -77,7 +77,7 @@ class TiledTomography:
         places = next(iter(self.cameras.values())).places(len(numbers), generator)
         loss = torch.zeros((), device=self._device)
         for batch, seen in self._look(self.rays, numbers, places):
-            loss = loss + self._loss(batch, seen, len(numbers))
+            loss = loss + self._loss(batch, seen, len(numbers), step)
         yield "field", loss
 
     def after_step(self, step: int) -> None:
@@ -117,13 +117,14 @@ class TiledTomography:
         for batch, seen, other in zip(batches, glimpses, others, strict=True):
             yield batch, complete(self.cameras[batch.tile], batch, seen, other)
 
-    def _loss(self, batch: TileBatch, seen: Seen, rays: int) -> Tensor:
+    def _loss(self, batch: TileBatch, seen: Seen, rays: int, step: int) -> Tensor:
         """One tile's part of the mean over all rays of a batch.
 
         A ray's loss counts where the ray is owned; elsewhere only its gradient does.
         """
         weights = self._config.loss
-        loss = weights.sparsity * seen.sparsity.sum() / rays
+        sparsity = sparsity_weight(weights, step, self._config.train.steps)
+        loss = sparsity * seen.sparsity.sum() / rays
         loss = loss + weights.departure * seen.departure.sum() / rays
         for owned in (True, False):
             index = owned_index(batch, owned, self._device)

@@ -22,7 +22,7 @@ from atmonr.store.scene import Scene
 from atmonr.tasks import heldout
 from atmonr.tasks.base import Part, Peers, parameters_of
 from atmonr.tasks.clear import even_sample, glance, start_clear
-from atmonr.tasks.losses import image_loss
+from atmonr.tasks.losses import image_loss, sparsity_weight
 from atmonr.tasks.view import Camera
 
 FIRST_ORDERS = 4  # of scattering, before training: enough for the nearly clear field that it starts from
@@ -73,10 +73,11 @@ class Tomography:
         part = slice(index * len(chosen) // count, (index + 1) * len(chosen) // count)
         rays = self.rays.take(chosen[part])
         weights = self._config.loss
+        sparsity = sparsity_weight(weights, step, self._config.train.steps)
         loss = torch.zeros((), device=self._device)
         for seen in self.camera.look(rays, places[part]):
             loss = loss + image_loss(seen.reflectance, rays.reflectance, weights)
-            loss = loss + weights.sparsity * seen.sparsity.mean()
+            loss = loss + sparsity * seen.sparsity.mean()
             loss = loss + weights.departure * seen.departure.mean()
         yield "field", loss / count
 

@@ -86,6 +86,7 @@ def test_a_thin_layer_that_also_absorbs_scatters_its_share(slab: SlabMaker) -> N
     np.testing.assert_allclose(half, 0.5 * whole, rtol=0.02)
 
 
+@pytest.mark.slow
 def test_a_thick_layer_reflects_its_albedo_on_average(slab: SlabMaker) -> None:
     """The mean over directions of the reflectance is the flux albedo of the same solution."""
     picture = of_slab(slab(10.0, levels=40))
@@ -165,6 +166,7 @@ def test_the_same_scene_looks_the_same_everywhere_on_earth(
     assert difference.max() < 0.02 * cumulus_images.max()
 
 
+@pytest.mark.slow
 def test_turning_cloud_sun_and_flight_together_changes_nothing() -> None:
     picture = small_cumulus(heading=0.0)
     turned = Picture(replace(picture.cloud, heading_deg=90.0), 12, 10, 320.0, 90.0)
@@ -193,6 +195,7 @@ def test_every_view_of_every_band_is_filled_and_progress_reaches_the_end() -> No
     assert spearmanr(seen[39].ravel(), seen[84].ravel())[0] > 0.9
 
 
+@pytest.mark.slow
 def test_parts_of_pixels_average_to_a_smoother_picture() -> None:
     picture = replace(small_cumulus(), lines=6, pixels=5, pixel_m=640.0)
     geometry, coarse = observe_cloud(picture, SUN_DEG, Black(), subpixels=2)

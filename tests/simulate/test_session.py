@@ -86,6 +86,7 @@ def test_all_views_see_the_whole_cloud(made: tuple[Path, Path]) -> None:
     assert rim.max() < 0.02
 
 
+@pytest.mark.slow
 def test_noise_is_relative_and_everything_repeats_with_the_seed(tmp_path: Path) -> None:
     noises = {"clean": 0.0, "first": 0.05, "again": 0.05}
     made = {
@@ -102,6 +103,7 @@ def test_noise_is_relative_and_everything_repeats_with_the_seed(tmp_path: Path) 
     assert ratio.mean() == pytest.approx(1.0, abs=0.005)
 
 
+@pytest.mark.slow
 def test_a_truth_file_as_volume_gives_the_picture_of_its_cloud(
     made: tuple[Path, Path], tmp_path: Path
 ) -> None:

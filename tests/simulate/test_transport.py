@@ -95,6 +95,7 @@ def test_a_ground_adds_light_by_repeated_reflection(slab: SlabMaker) -> None:
     assert passed + spherical == pytest.approx(1.0, abs=0.01)
 
 
+@pytest.mark.slow
 def test_energy_is_conserved_where_cells_are_thick_and_edges_sharp(box: Volume) -> None:
     """All light that the sun loses in a low block comes out of the top and the bottom of a wide scene."""
     low = replace(

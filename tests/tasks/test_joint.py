@@ -84,6 +84,7 @@ def test_the_loss_is_the_mean_over_scenes(scenes: list[Scene]) -> None:
     assert loss.item() == pytest.approx(np.mean(alone), rel=1e-6)
 
 
+@pytest.mark.slow
 def test_each_scene_has_its_own_checkpoint_scores_and_metrics(scenes: list[Scene], tmp_path: Path) -> None:
     config = config_of(train={"steps": 12, "log_every_steps": 4, "evaluate_every_steps": 4})
     paths = [scene.path for scene in scenes]

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from atmonr.config import LossConfig
-from atmonr.tasks.losses import DARK_SCALE, HDR_FLOOR, dark, hdr, image_loss, l1, mse
+from atmonr.tasks.losses import DARK_SCALE, HDR_FLOOR, dark, hdr, image_loss, l1, mse, sparsity_weight
 
 RENDERED = torch.tensor([0.1, 0.5, 0.9])
 MEASURED = torch.tensor([0.2, 0.5, 0.6])
@@ -106,3 +106,11 @@ def test_no_gradient_of_a_large_batch_underflows(term: str) -> None:
     expected = 2 * (promoted.detach().double() - measured.double()) / 8192
     if term == "mse":
         np.testing.assert_allclose(gradient.numpy(), expected.numpy(), rtol=1e-4)
+
+
+def test_sparsity_grows_from_a_tenth_to_its_weight() -> None:
+    weights = LossConfig(sparsity=2.0)
+    assert sparsity_weight(weights, 0, 100) == pytest.approx(0.2)
+    assert sparsity_weight(weights, 50, 100) == pytest.approx(1.1)
+    # A run that goes on with more steps than it was begun for.
+    assert sparsity_weight(weights, 100, 100) == sparsity_weight(weights, 150, 100) == pytest.approx(2.0)

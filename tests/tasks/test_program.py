@@ -100,7 +100,7 @@ def test_sigkill_at_20_random_moments_changes_no_bit(tmp_path: Path, scene: Path
     begin = time.monotonic()
     succeed([ATMONR, *undisturbed])
     # A child that is killed this late has made a few steps more than the one before.
-    longest_s = 0.25 * (time.monotonic() - begin)
+    longest_s = 0.12 * (time.monotonic() - begin)
     killed = arguments(tmp_path / "killed", scene, steps=steps)
     done = tmp_path / "killed" / "run" / "scenes" / "scene" / "done.json"
     driver = [sys.executable, "-c", KILLER, "20", "1", str(done), str(longest_s)]

@@ -158,6 +158,7 @@ def test_what_tiles_share_stays_equal_and_what_they_own_does_not(scene: Scene) -
             assert torch.equal(parameter, other[name]) == (name in shared), name
 
 
+@pytest.mark.slow
 def test_training_in_tiles_lowers_the_loss_and_can_be_repeated(scene: Scene) -> None:
     losses = train(make_task(scene))
     assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5])
@@ -206,6 +207,7 @@ def test_the_trained_tiles_are_loaded_as_one_field(scene: Scene, tmp_path: Path)
     torch.testing.assert_close(field.extinction(points), expected)
 
 
+@pytest.mark.slow
 def test_no_seam_shows_between_trained_tiles(scene: Scene) -> None:
     """The fields of two tiles differ where they meet, and yet nothing jumps there."""
     task = make_task(scene)
@@ -229,6 +231,7 @@ def test_no_seam_shows_between_trained_tiles(scene: Scene) -> None:
         assert jump.max() < alone + (beside[0] - beside[1]).abs().mean(0).max() / found.mean() / 40
 
 
+@pytest.mark.slow
 def test_held_out_views_are_scored_like_those_of_a_whole_scene(scene: Scene, tmp_path: Path) -> None:
     task = make_task(scene)
     train(task)

@@ -27,6 +27,7 @@ def kill(job: Job, kills: int, seed: int, timeout_s: float) -> int:
     return int(output)
 
 
+@pytest.mark.slow
 def test_sigkill_at_a_few_random_moments_changes_no_bit(tmp_path: Path) -> None:
     undisturbed = job_in(tmp_path / "undisturbed", sleep_s=0, steps=100)
     undisturbed.here()
