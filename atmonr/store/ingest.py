@@ -107,7 +107,9 @@ def ingest(
     if max_view_angle_deg is not None:
         granule = granule.up_to_angle(max_view_angle_deg)
     holdout = _holdout(granule)
-    with atomic_folder(out) as folder:
+    # The file is read once more for its checksum, beside everything else.
+    with ThreadPoolExecutor(1, "checksum") as aside, atomic_folder(out) as folder:
+        checksum = aside.submit(sha256, granule.path)
         part = survey(granule, box, views_at_once(granule.shape))
         # Whole lines are read, whichever pixels are kept.
         together = views_at_once((granule.shape[0], part.latitude.shape[1], granule.shape[2]))
@@ -125,7 +127,7 @@ def ingest(
             masks, meanings = list(granule.quality_flags), " ".join(granule.quality_flags.values())
             arrays["quality"].attrs.update({"flag_masks": masks, "flag_meanings": meanings})
         attributes = {
-            **_attributes(granule, options),
+            **_attributes(granule, options, checksum.result()),
             **footprint_of(granule, frame, nadir_places(part, box)),
             "training_rays": int(rays[holdout == 0].sum()),
             "frame": json.dumps(frame.to_json()),
@@ -229,9 +231,8 @@ def _vectors(
     }
 
 
-def _attributes(granule: Granule, options: _Options) -> dict[str, Any]:
+def _attributes(granule: Granule, options: _Options, checksum: str) -> dict[str, Any]:
     """Attributes of the group; structured ones are JSON text, so that netCDF can hold them too."""
-    checksum = sha256(granule.path)
     content = {"format": FORMAT_VERSION, "source_sha256": checksum, **options.as_dict()}
     provenance = {
         "source": granule.path.name,
