@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from atmonr.config import load
+from launch.site import load_site
 
 RANK_VARIABLES = re.compile(
     r"^(RANK|WORLD_SIZE|LOCAL_RANK|MASTER_ADDR|MASTER_PORT|PMI_\w+|PMIX_\w+|OMPI_\w+|PALS_\w+|SLURM_\w+|MPI_LOCAL\w+)$"
@@ -109,6 +110,14 @@ def test_every_shipped_config_loads(checkout: Path) -> None:
     assert {path.stem for path in configs} >= {"instant_ngp", "nerf"}
     for path in configs:
         load(path)
+
+
+def test_every_shipped_site_loads(checkout: Path) -> None:
+    sites = sorted((checkout / "configs" / "sites").glob("*.toml"))
+    assert {path.stem for path in sites} >= {"laptop", "slurm", "pbs"}
+    for path in sites:
+        site = load_site(path.stem, checkout)
+        assert site.tested or "untested" in site.title
 
 
 def test_constraints_lie_within_the_declared_ranges(checkout: Path) -> None:
