@@ -36,9 +36,9 @@ def make_plan(campaign: Campaign) -> Plan:
     """
     found, code = find_granules(campaign), code_version()
     scenes = [_scene_task(campaign, granule, code) for granule in found.granules]
-    fields = [
-        _field_task(campaign, scene, variant, code) for scene in scenes for variant in campaign.variants
-    ]
+    # Of each variant once, and not of each of thousands of tasks.
+    variants = [(variant, config_name(variant), variant.config.digest) for variant in campaign.variants]
+    fields = [_field_task(campaign, scene, *variant, code) for scene in scenes for variant in variants]
     return Plan((*scenes, *fields), found, code)
 
 
@@ -65,19 +65,21 @@ def _scene_task(campaign: Campaign, granule: GranuleFile, code: str) -> Task:
     return Task(key, "scene", granule.name, "", pool, "", (ingest,), {**facts, **more})
 
 
-def _field_task(campaign: Campaign, scene: Task, variant: Variant, code: str) -> Task:
+def _field_task(
+    campaign: Campaign, scene: Task, variant: Variant, config_file: str, digest: str, code: str
+) -> Task:
     file, config = campaign.file, variant.config
     facts = {
         "kind": "field",
         "scene_task": scene.key,
-        "config": config.digest,
+        "config": digest,
         "steps": config.train.steps,
         "options": file.extract_options,
         "code": code,
     }
     key = key_of(facts)
     here = f"tasks/{key[:2]}/{key}"
-    config_file, store = config_name(variant), scene.facts["scene"]
+    store = scene.facts["scene"]
     parts, extract = f"{here}/parts.zarr", f"{here}/extract.nc"
     train = ("train", "-c", config_file, "--scene", store, "--run", RUN, "--quiet")
     stages = [

@@ -142,8 +142,12 @@ def _parameters(order: Order) -> dict[str, Any]:
 
 
 def _flag(option: str) -> tuple[str, Any]:
-    """Split an option of sbatch, such as `--partition=gpu` or `-p gpu`, into name and value."""
+    """Split a long option of sbatch, such as `--partition=gpu`, into name and value.
+
+    Raises:
+        ConfigError: If it is a short one, whose name submitit would take for a long one's.
+    """
     name, equals, value = option.partition("=")
-    if not equals:
-        name, _, value = option.partition(" ")
-    return name.lstrip("-"), value or True
+    if not name.startswith("--") or " " in name:
+        raise ConfigError(f"options: '{option}': expected sbatch's long form, such as --partition=gpu")
+    return name[2:], value if equals else True

@@ -152,6 +152,10 @@ class Story:
         until(happens, within_s=600.0)
 
 
+def pid_of(worker: str) -> int:
+    return int(worker.split("-")[-2])
+
+
 def children_of(pid: int) -> list[int]:
     return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
@@ -180,12 +184,17 @@ def test_a_campaign_survives_what_clusters_do(cluster: Cluster, place: Path) -> 
     driver.wait()
     driver = story.drive("resume")
 
-    # A node dies.
+    # A worker dies, and its command with it.
     story.wait_for(lambda: len(story.running()) >= 2)
-    node = story.running()[-1]["host"]
-    cluster.run("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
-    story.wait_for(lambda: "lost" in story.classes() or not story.running())
-    cluster.run("scontrol", "update", f"nodename={node}", "state=resume")
+    worker = story.running()[0]["worker"]
+    os.kill(pid_of(worker), signal.SIGKILL)
+    story.wait_for(lambda: "lost" in story.classes())
+    # A node goes down.
+    story.wait_for(lambda: len(story.running()) >= 1)
+    claim = story.running()[-1]
+    cluster.run("scontrol", "update", f"nodename={claim['host']}", "state=down", "reason=test")
+    story.wait_for(lambda: claim not in story.running())
+    cluster.run("scontrol", "update", f"nodename={claim['host']}", "state=resume", check=False)
 
     for process in (driver, rival):
         assert process.wait(900) == 0, (place / "driver.log").read_text()
@@ -210,7 +219,7 @@ def kill_a_command(story: Story) -> str:
     """Kill a command under a worker; return the name of the worker."""
     for _ in range(100):
         for claim in story.running():
-            pid = int(claim["worker"].split("-")[-2])
+            pid = pid_of(claim["worker"])
             try:
                 children = children_of(pid)
                 if children:
@@ -235,7 +244,7 @@ def check_the_end(story: Story, killed: str) -> None:
         assert sum(attempt["end"]["class"] == "done" for attempt in tries) <= 1
         assert all(attempt["end"] for attempt in tries)
     classes = story.classes()
-    assert {"killed", "preempted", "input"} <= set(classes)
+    assert {"killed", "preempted", "input", "lost"} <= set(classes)
     ends = [attempt["end"] for tries in attempts.values() for attempt in tries]
     (victim,) = (end for end in ends if end["class"] == "killed")
     assert victim["worker"] == killed
