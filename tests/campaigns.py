@@ -28,7 +28,11 @@ def tasks_of(granules: int, *, pool: str = "gpu") -> list[Task]:
     for number in range(granules):
         name = f"granule-{number:05d}"
         key = key_of({"scene": number})
-        facts: dict[str, Any] = {"size_bytes": 1000, "scene": f"tasks/{key[:2]}/{key}/{name}.zarr"}
+        facts: dict[str, Any] = {
+            "size_bytes": 1000,
+            "path": name,
+            "scene": f"tasks/{key[:2]}/{key}/{name}.zarr",
+        }
         ingest = Stage("ingest", ("ingest", name, "-o", facts["scene"]), facts["scene"])
         scenes.append(Task(key, "scene", name, "", pool, "", (ingest,), facts))
         more = {"size_bytes": 1000, "seed": 0, "batch_rays": 64, "steps": 10, "config_file": "configs/c.toml"}

@@ -23,7 +23,12 @@ from cluster import PROGRAMS, Cluster, until
 from launch.attempts import all_attempts, read_state
 from launch.folder import Folder
 
-pytestmark = [pytest.mark.slow, pytest.mark.slurm, pytest.mark.alone]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.slurm,
+    pytest.mark.alone,
+    pytest.mark.filterwarnings("default:::mlflow"),
+]
 
 GRANULES = 12
 BAD = "PACE_HARP2.bad"
@@ -210,6 +215,9 @@ def test_a_campaign_survives_what_clusters_do(cluster: Cluster, place: Path) -> 
     by_hand = [sys.executable, "-m", "atmonr", "merge", *parts, "-o", str(place / "hand.nc")]
     cluster.run(*by_hand)
     assert same_variables(place / "mosaic.nc", place / "hand.nc")
+    check_mlflow(story, f"sqlite:///{place / 'mlflow.db'}")
+    story.atmonr("report", campaign, "-o", str(place / "report.html"))
+    assert (place / "report.html").read_text().count("data:image/png") == 1  # in the script that shows them
     before = len(story.classes())
     assert "submitted" not in story.atmonr("submit", campaign)
     assert len(story.classes()) == before
@@ -251,6 +259,24 @@ def check_the_end(story: Story, killed: str) -> None:
     # One config, one code: all runs of equal granules are equal, those that were interrupted too.
     checkpoints = {last_checkpoint(folder.of(task)) for task in folder.tasks() if task.kind == "field"}
     assert len(checkpoints - {None}) == 1
+
+
+def check_mlflow(story: Story, uri: str) -> None:
+    """One parent, one child for each task that began, and the pictures of what was trained."""
+    from mlflow.tracking import MlflowClient
+
+    send = (sys.executable, "-m", "atmonr", "track", "sync", str(story.folder.path), "--uri", uri)
+    story.cluster.run(*send)
+    assert "0 of 24 tasks sent" in story.cluster.run(*send)
+    client = MlflowClient(tracking_uri=uri)
+    experiment = client.get_experiment_by_name("real")
+    runs = {run.data.tags["atmonr.task"]: run for run in client.search_runs([experiment.experiment_id])}
+    parent = runs.pop("campaign")
+    assert len(runs) == 2 * GRANULES - 1
+    assert {run.data.tags["mlflow.parentRunId"] for run in runs.values()} == {parent.info.run_id}
+    trained = [run for run in runs.values() if run.data.tags["atmonr.kind"] == "field"]
+    assert all(run.info.status == "FINISHED" for run in trained)
+    assert all(client.list_artifacts(run.info.run_id, "pictures") for run in trained)
 
 
 def last_checkpoint(folder: Path) -> int | None:
