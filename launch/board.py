@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from atmonr.errors import ResumeError
 from launch.attempts import State, ended, read_state
@@ -18,6 +19,9 @@ from launch.policy import DONE, POLICIES, Verdict
 from launch.task import Task
 
 OPEN = ("ready", "running", "waiting")
+# How many tasks that are not over a worker looks at again at a time. Hundreds of idle workers would otherwise
+# keep a file system busy with asking.
+RELOOKS = 200
 DAMAGED = "a record of the task is damaged"
 
 
@@ -51,21 +55,23 @@ class Board:
         self._care = care
         self._final: dict[str, State] = {}
         self._running: dict[str, State] = {}
+        self._places: dict[str, Path] = {}
         self._counts: dict[str, Counter[str]] = {"scene": Counter(), "field": Counter()}
         self._canaries = {
             kind: [task.key for task in tasks if task.kind == kind][: care.canaries] for kind in self._counts
         }
         self._totals = Counter(task.kind for task in tasks)
         keys = list(self.tasks)
-        begin %= max(1, len(keys))
-        self._order = [*keys[begin:], *keys[:begin]]
+        self._order = keys
+        self._cursor = begin % max(1, len(keys))
+        self._looked: set[str] = set()
         self._open_gates: set[str] = {kind for kind, keys in self._canaries.items() if not keys}
 
     def state(self, key: str) -> State:
         """Where a task stands by itself."""
         if (known := self._final.get(key)) is not None:
             return known
-        folder = self._folder.of(self.tasks[key])
+        folder = self._places.get(key) or self._places.setdefault(key, self._folder.of(self.tasks[key]))
         if (running := self._running.pop(key, None)) is not None and not ended(folder, running.number):
             self._running[key] = running
             return running
@@ -101,11 +107,24 @@ class Board:
             now_s: [s since 1970].
         """
         gates = {kind: self._gate_is_open(kind) for kind in self._canaries}
-        for key in [*(key for keys in self._canaries.values() for key in keys), *self._order]:
+        for kind, keys in self._canaries.items():
+            if not gates[kind]:
+                yield from self._among(keys, pools, now_s)
+        left = RELOOKS
+        for _ in range(len(self._order)):
+            key = self._order[self._cursor]
+            self._cursor = (self._cursor + 1) % len(self._order)
+            if key not in self._final and gates[self.tasks[key].kind]:
+                left -= key in self._looked
+                self._looked.add(key)
+                yield from self._among((key,), pools, now_s)
+                if left <= 0:
+                    return
+
+    def _among(self, keys: Sequence[str], pools: Sequence[str], now_s: float) -> Iterator[tuple[Task, State]]:
+        for key in keys:
             task = self.tasks[key]
             if key in self._final or task.pool not in pools:
-                continue
-            if not gates[task.kind] and key not in self._canaries[task.kind]:
                 continue
             if task.needs and self.state(task.needs).status != DONE:
                 continue

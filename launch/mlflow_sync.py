@@ -39,6 +39,7 @@ PATIENCE = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
 TERMINAL = {
     "done": "FINISHED",
@@ -80,9 +81,7 @@ def sync(folder: Folder, uri: str) -> Sent:
         copy.send()
     except MlflowException as error:
         words = " ".join(str(error).split())[:300]
-        raise StoreError(
-            f"{uri}: MLflow: {words}; what is missing is sent by the next `track sync`"
-        ) from error
+        raise StoreError(f"{uri}: MLflow: {words}; the next `track sync` sends what is missing") from error
     finally:
         if copy is not None:
             copy.save()
@@ -108,7 +107,7 @@ class Copy:
         # Runs that were made just before a crash are in no note, but have their tags.
         self._runs |= self._tagged()
         self._params: dict[str, dict[str, str]] = {}
-        self._parent = self._runs.get("campaign") or self._new("campaign", self._settings["name"], {}, None)
+        self._parent = self._runs.get("campaign") or self._new("campaign", self._settings["name"], None)
 
     def send(self) -> None:
         """Send all tasks that have begun and changed since."""
@@ -143,10 +142,12 @@ class Copy:
         now = [status, last["number"], size, len(pictures)]
         if mark.get("seen") == now:
             return
-        run_id = self._runs.get(task.key) or self._new(
-            task.key, task.name, self._params_of(task), self._parent, began_s=attempts[0]["claim"]["time_s"]
-        )
-        self._log(run_id, self._points(run, task, mark, attempts[0]["claim"]["time_s"], adjustment))
+        began_s = attempts[0]["claim"]["time_s"]
+        run_id = self._runs.get(task.key) or self._new(task.key, task.name, self._parent, began_s=began_s)
+        if not mark.get("described"):  # not with the making of the run, after which a server may vanish
+            self._describe(run_id, self._params_of(task))
+            mark["described"] = True
+        self._log(run_id, self._points(run, task, mark, began_s))
         self._tag(run_id, task, status, last, adjustment)
         for picture in pictures:
             if picture.name not in mark["pictures"]:
@@ -161,7 +162,7 @@ class Copy:
         self.sent.changed += 1
 
     def _points(
-        self, run: Run, task: Task, mark: dict[str, Any], began_s: float, adjustment: Adjustment
+        self, run: Run, task: Task, mark: dict[str, Any], began_s: float
     ) -> Iterator[tuple[str, float, int, int]]:
         """Yield (name, value, time in ms, step) of what was not sent yet, and move the mark."""
         if task.kind == "field":
@@ -209,12 +210,16 @@ class Copy:
         }
         self._client.log_batch(run_id, tags=[RunTag(f"atmonr.{k}", str(v)[:4000]) for k, v in tags.items()])
 
-    def _new(
-        self, key: str, name: str, params: Mapping[str, str], parent: str | None, *, began_s: float = 0.0
-    ) -> str:
-        """Make a run. Its parameters are those of the config, which no retry changes."""
+    def _describe(self, run_id: str, params: Mapping[str, str]) -> None:
+        """Set parameters, those of the config, which no retry changes; equal ones may be set again."""
         from mlflow.entities import Param
 
+        pairs = [Param(name, value) for name, value in params.items()]
+        for first in range(0, len(pairs), PARAMS_PER_REQUEST):
+            self._client.log_batch(run_id, params=pairs[first : first + PARAMS_PER_REQUEST])
+
+    def _new(self, key: str, name: str, parent: str | None, *, began_s: float = 0.0) -> str:
+        """Make a run."""
         lock = self._settings["lock"]
         tags = {
             "atmonr.task": key,
@@ -237,9 +242,6 @@ class Copy:
         )
         run_id = str(run.info.run_id)
         self._runs[key] = run_id
-        pairs = [Param(name, value) for name, value in params.items()]
-        for first in range(0, len(pairs), PARAMS_PER_REQUEST):
-            self._client.log_batch(run_id, params=pairs[first : first + PARAMS_PER_REQUEST])
         return run_id
 
     def _params_of(self, task: Task) -> dict[str, str]:

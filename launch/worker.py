@@ -46,7 +46,7 @@ class Worker:
         self._next_beat_s = self._looked_s = float("-inf")
         self._file_time_s = 0.0
         self._stop_s: float | None = None
-        self._wall_over = False
+        self._wall_over = self._nothing_left = False
         self.durable = True
 
     @property
@@ -221,6 +221,7 @@ class Worker:
                 return
         if not self._hands:
             self._board.forget()
+            self._nothing_left = next(self._board.remaining(self._terms.pools), None) is None
         # What others do meanwhile is seen soon enough with the next heartbeat.
         self._looked_s = now_s + self._terms.heartbeat_s
 
@@ -266,11 +267,9 @@ class Worker:
     def _idle_too_long(self) -> bool:
         """Whether there has been nothing to take for so long that the node should be given back."""
         idle_s = self._clock.monotonic_s() - self._busy_s
-        if self._looked_s == float("-inf"):
-            return False
         if idle_s >= self._terms.idle_s or self._folder.halted() is not None:
             return True
-        return next(self._board.remaining(self._terms.pools), None) is None
+        return self._nothing_left
 
 
 def place_to_begin(name: str, tasks: int) -> int:
