@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import sys
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -238,3 +239,38 @@ class Life:
             )
             for task in self.tasks
         }
+
+
+# What stands in for atmonr: makes what it is asked for, and fails where it is told to.
+PRETEND = """\
+import pathlib, sys
+words = sys.argv[1:]
+print("pretending", *words)
+here = pathlib.Path(__file__).parent
+fate = here / f"{words[0]}.code"
+if fate.exists():
+    code = int(fate.read_text())
+    fate.unlink()
+    print("told to fail")
+    sys.exit(code)
+out = words[words.index("--run" if words[0] == "train" else "-o") + 1]
+pathlib.Path(out).mkdir(parents=True)
+"""
+
+
+def real_place(tmp_path: Path, scheduler: str = "local") -> str:
+    """A campaign file of two granules, on this machine."""
+    (tmp_path / "pretend.py").write_text(PRETEND)
+    for number in (0, 1):
+        (tmp_path / f"g{number}.nc").write_bytes(bytes([number]))
+    (tmp_path / "config.toml").write_text('[field]\nmethod = "instant_ngp"\n')
+    program = f'program = ["{sys.executable}", "{tmp_path / "pretend.py"}"]'
+    (tmp_path / "site.toml").write_text(
+        f'title = "here"\nscheduler = "{scheduler}"\n{program}\n'
+        "heartbeat_s = 0.2\nlease_s = 5.0\nidle_s = 1.0\n"
+    )
+    (tmp_path / "campaign.toml").write_text(
+        'name = "try"\nfolder = "campaign"\nsite = "site.toml"\n'
+        '[granules]\nfiles = ["*.nc"]\n[config]\nfile = "config.toml"\n[export]\nevaluate = false\n'
+    )
+    return str(tmp_path / "campaign.toml")

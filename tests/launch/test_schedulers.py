@@ -11,15 +11,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from campaigns import frozen
+from campaigns import frozen, real_place
+from typer.testing import CliRunner
 
 from atmonr.errors import ConfigError, StoreError, UsageError
+from launch.cli import app
 from launch.driver import Driver, Started
+from launch.folder import Folder
 from launch.schedulers import Order, scheduler_of
 from launch.schedulers.local import Local
 from launch.schedulers.pbs import Pbs
 from launch.schedulers.slurm import Slurm
 from launch.site import Pool
+from launch.status import status_of
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -216,6 +220,17 @@ def test_jobs_of_pbs_run_are_seen_and_are_deleted(pbs: Path) -> None:
     assert Pbs().alive([*one, *many, "9.s"]) == {*one, *many}
     Pbs().cancel([many[1], *one])
     wait_until(lambda: Pbs().alive([*one, *many]) == {many[0], many[2]})
+
+
+def test_a_campaign_runs_on_pbs(pbs: Path) -> None:
+    campaign = real_place(pbs, "pbs")
+    done = CliRunner().invoke(app, ["submit", campaign, "--wait", "--every-s", "0.3"], catch_exceptions=False)
+    assert done.exit_code == 0 and "try on here: 4 done" in done.stdout
+    assert "submitted 1 jobs: 1.s" in done.stdout
+    (log,) = (pbs / "pbs").glob("1.s.log")
+    assert log.read_text() == ""
+    jobs = {row["job"] for row in status_of(Folder.open(pbs / "campaign"))["tasks"]}
+    assert jobs == {"1.s"}
 
 
 def wait_until(happens: object) -> None:

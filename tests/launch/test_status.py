@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from campaigns import frozen
+from campaigns import frozen, real_place
 from typer.testing import CliRunner
 
 from atmonr.errors import UsageError
@@ -20,44 +19,11 @@ from launch.find import find_task
 from launch.folder import Folder
 from launch.status import status_of, summary
 
-# What stands in for atmonr: makes what it is asked for, and fails where it is told to.
-PRETEND = """\
-import pathlib, sys
-words = sys.argv[1:]
-print("pretending", *words)
-here = pathlib.Path(__file__).parent
-fate = here / f"{words[0]}.code"
-if fate.exists():
-    code = int(fate.read_text())
-    fate.unlink()
-    print("told to fail")
-    sys.exit(code)
-out = words[words.index("--run" if words[0] == "train" else "-o") + 1]
-pathlib.Path(out).mkdir(parents=True)
-"""
-
 
 def run(*arguments: str, code: int = 0) -> str:
     done = CliRunner().invoke(app, list(arguments), catch_exceptions=False)
     assert done.exit_code == code, done.output
     return done.stdout
-
-
-def real_place(tmp_path: Path) -> str:
-    """A campaign file of two granules, on this machine."""
-    (tmp_path / "pretend.py").write_text(PRETEND)
-    for number in (0, 1):
-        (tmp_path / f"g{number}.nc").write_bytes(bytes([number]))
-    (tmp_path / "config.toml").write_text('[field]\nmethod = "instant_ngp"\n')
-    program = f'program = ["{sys.executable}", "{tmp_path / "pretend.py"}"]'
-    (tmp_path / "site.toml").write_text(
-        f'title = "here"\nscheduler = "local"\nheartbeat_s = 0.2\nlease_s = 5.0\nidle_s = 1.0\n{program}\n'
-    )
-    (tmp_path / "campaign.toml").write_text(
-        'name = "try"\nfolder = "campaign"\nsite = "site.toml"\n'
-        '[granules]\nfiles = ["*.nc"]\n[config]\nfile = "config.toml"\n[export]\nevaluate = false\n'
-    )
-    return str(tmp_path / "campaign.toml")
 
 
 def test_a_campaign_from_submit_to_report_on_this_machine(tmp_path: Path) -> None:
