@@ -61,6 +61,7 @@ class Hand:
         stage: Index of the stage at work; -1 before the first.
         stage_began_s: By the worker's clock.
         child: Its command, between whose end and the next stage's beginning there is none.
+        asked_s: When the command was asked to end; None if it was not.
         cancelled: Whether its user has had enough of it.
     """
 
@@ -72,4 +73,5 @@ class Hand:
     stage: int = -1
     stage_began_s: float = 0.0
     child: Child | None = None
+    asked_s: float | None = None
     cancelled: bool = False

@@ -60,12 +60,9 @@ class Worker:
         return self._stop_s is not None
 
     def stop(self) -> None:
-        """Ask all commands to save and end; take no more."""
+        """Take no more; the next tick asks commands to save and end. A signal handler may call this."""
         if self._stop_s is None:
             self._stop_s = self._clock.monotonic_s()
-            for hand in self._hands:
-                if hand.child is not None:
-                    hand.child.stop()
 
     def abandon(self) -> None:
         """Leave no process behind."""
@@ -81,15 +78,22 @@ class Worker:
             self.stop()
         if now_s >= self._next_beat_s:
             self._beat(now_s)
+        self._end_commands(now_s)
         for hand in list(self._hands):
             self._attend(hand, now_s)
-        if self._stop_s is not None:
-            if now_s - self._stop_s >= max(1.0, self._terms.grace_s - KILL_RESERVE_S):
-                for hand in self._hands:
-                    if hand.child is not None:
-                        hand.child.kill()
-        elif len(self._hands) < self._terms.slots and now_s >= self._looked_s:
+        if self._stop_s is None and len(self._hands) < self._terms.slots and now_s >= self._looked_s:
             self._take(now_s)
+
+    def _end_commands(self, now_s: float) -> None:
+        """Ask those to end that should, each once, and end those that do not in time."""
+        for hand in self._hands:
+            if hand.child is None or not (hand.cancelled or self._stop_s is not None):
+                continue
+            if hand.asked_s is None:
+                hand.asked_s = now_s
+                hand.child.stop()
+            elif now_s - hand.asked_s >= max(1.0, self._terms.grace_s - KILL_RESERVE_S):
+                hand.child.kill()
 
     # Heartbeat ---------------------------------------------------------------------------------------------
 
@@ -125,8 +129,6 @@ class Worker:
             self._drop(hand)  # taken over by somebody else
         elif not hand.cancelled and (self._folder.of(hand.task) / CANCELLED_FILE).exists():
             hand.cancelled = True
-            if hand.child is not None:
-                hand.child.stop()
 
     def _drop(self, hand: Hand) -> None:
         """Let go of an attempt that is this worker's no more."""
@@ -164,7 +166,7 @@ class Worker:
             if hand.cancelled or self._stop_s is not None:
                 self._end(hand, CANCELLED if hand.cancelled else "preempted", "", now_s)
                 return
-            hand.stage, hand.stage_began_s = number, now_s
+            hand.stage, hand.stage_began_s, hand.asked_s = number, now_s, None
             arguments = arguments_of(stage, hand.task, self._folder.path, hand.adjustment)
             try:
                 hand.child = self._start(hand.task, stage, arguments, hand.number, hand.slot, hand.adjustment)

@@ -160,7 +160,8 @@ def test_launch_knows_little_of_atmonr_and_atmonr_nothing_of_launch(checkout: Pa
     "script",
     [
         "import atmonr, atmonr.config, atmonr.run, atmonr.world, atmonr.errors",
-        "import launch, launch.cli",
+        "import launch, pkgutil\n"
+        "for found in pkgutil.walk_packages(launch.__path__, 'launch.'): __import__(found.name)",
         "import sys; sys.argv = ['atmonr', '--help']\nfrom atmonr.cli import main\nmain()",
     ],
 )
