@@ -55,13 +55,18 @@ class Board:
         self._care = care
         self._final: dict[str, State] = {}
         self._running: dict[str, State] = {}
+        self._lifted_s = folder.lifted_s
         self._places: dict[str, Path] = {}
         self._counts: dict[str, Counter[str]] = {"scene": Counter(), "field": Counter()}
         self._canaries = {
             kind: [task.key for task in tasks if task.kind == kind][: care.canaries] for kind in self._counts
         }
         self._totals = Counter(task.kind for task in tasks)
-        keys = list(self.tasks)
+        # A field after its scene: wherever a worker begins to look, something to do is near.
+        fields: dict[str, list[str]] = {}
+        for task in tasks:
+            fields.setdefault(task.needs, []).append(task.key)
+        keys = [key for scene in fields.get("", ()) for key in (scene, *fields.get(scene, ()))]
         self._order = keys
         self._cursor = begin % max(1, len(keys))
         self._looked: set[str] = set()
@@ -85,7 +90,8 @@ class Board:
         if state.final:
             self._final[key] = state
             kind = self.tasks[key].kind
-            self._counts[kind][DONE if state.status == "done" else state.verdict.failure] += 1
+            if state.status == DONE or state.end.get("time_s", 0.0) >= self._lifted_s:
+                self._counts[kind][DONE if state.status == DONE else state.verdict.failure] += 1
         return state
 
     def status(self, key: str) -> str:

@@ -1,14 +1,15 @@
 """A campaign's folder. The only place that knows where things lie in it.
 
-campaign.json   the frozen settings and where they came from: code, config, image, packages
-tasks.jsonl     one task a line
-configs/        resolved configs
-tasks/ab/<key>/     records, logs and results of one task (attempts.py)
+campaign.json           the frozen settings and where they came from: code, config, image, packages
+tasks.jsonl             one task a line
+configs/                resolved configs
+tasks/ab/<key>/         records, logs and results of one task (attempts.py)
 workers/ab/<id>.json    a worker's heartbeat: the time of the file, and what it is at
-jobs/ab/<id>/   a job's record, script and log
-nodes/<host>.json   a node that failed and is used no more
-halt.json       why no task is begun any more
-driver/         who is submitting just now
+jobs/ab/<id>/           a job's record, script and log
+losses/<host>/          workers that vanished on a node
+nodes/<host>.json       a node that failed and is used no more
+halt.json  lifted.json  why no task is begun any more; when `resume` was called last
+driver/                 who is submitting just now
 """
 
 from __future__ import annotations
@@ -65,6 +66,16 @@ class Folder:
     def halt_file(self) -> Path:
         """Its existence keeps workers from beginning tasks."""
         return self.path / "halt.json"
+
+    @property
+    def lifted_file(self) -> Path:
+        """When its user last asked to go on: what failed before is no reason to halt again."""
+        return self.path / "lifted.json"
+
+    @property
+    def lifted_s(self) -> float:
+        """That time [s since 1970]; 0 if that never was."""
+        return float((read_if_there(self.lifted_file) or {}).get("time_s", 0.0))
 
     @property
     def driver(self) -> Path:

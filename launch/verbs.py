@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -39,6 +40,7 @@ def lift(folder: Folder, *, retry: Sequence[str] = (), keys: Sequence[str] = ())
     unknown = sorted(set(retry) - {*POLICIES, "all"})
     if unknown:
         raise UsageError(f"--retry-class {unknown[0]}: no such class; valid: all, {', '.join(POLICIES)}")
+    write_json(folder.lifted_file, {"time_s": time.time()})
     with store_errors(folder.halt_file):
         folder.halt_file.unlink(missing_ok=True)
     lifted = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from launch.campaign_file import Care
 from launch.disk import publish
 from launch.folder import Folder
 from launch.task import Task
+from launch.verbs import lift
 from launch.worker import Worker
 
 
@@ -167,6 +169,17 @@ def test_a_canary_wave_that_dies_stops_the_campaign(tmp_path: Path) -> None:
     halted = bench.folder.halted()
     assert halted is not None and "8 of 8 scene tasks ended the same way, bug" in halted["reason"]
     assert len(bench.started) == 16
+
+
+def test_a_halt_that_was_lifted_does_not_come_back_for_what_failed_before(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, granules=30, ingest=[1] * 16 + [0])
+    bench.tick(bench.worker(), seconds=2000.0)
+    assert bench.folder.halted() is not None
+    lift(bench.folder)
+    bench.clock.now_s = time.time() + 10.0
+    bench.tick(bench.worker("b"), seconds=5000.0)
+    assert bench.folder.halted() is None
+    assert bench.statuses().count("done") == 44
 
 
 def test_nothing_but_canaries_runs_until_half_of_them_are_done(tmp_path: Path) -> None:
