@@ -162,6 +162,13 @@ class Board:
                 return Halt(cause, reason + self._example(kind, cause))
         return None
 
+    def learn(self) -> None:
+        """Take over which tasks are done, without reading their records."""
+        for key in self._folder.marked_done():
+            if key in self.tasks and key not in self._final:
+                self._final[key] = State(DONE, 0, {}, {}, Verdict(DONE))
+                self._counts[self.tasks[key].kind][DONE] += 1
+
     def forget(self) -> None:
         """Look anew at tasks that ended without success, since somebody may have asked for them again."""
         self._final = {key: state for key, state in self._final.items() if state.status == DONE}

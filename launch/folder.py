@@ -4,6 +4,7 @@ campaign.json           the frozen settings and where they came from: code, conf
 tasks.jsonl             one task a line
 configs/                resolved configs
 tasks/ab/<key>/         records, logs and results of one task (attempts.py)
+done/ab/<key>.json      that a task is done, for those who look for others
 workers/ab/<id>.json    a worker's heartbeat: the time of the file, and what it is at
 jobs/ab/<id>/           a job's record, script and log
 losses/<host>/          workers that vanished on a node
@@ -145,6 +146,15 @@ class Folder:
     def bad_node(self, host: str) -> Path:
         """Record of why a node is used no more."""
         return self.path / "nodes" / f"{os.path.basename(host)}.json"
+
+    def done_mark(self, key: str) -> Path:
+        """Says again that a task is done: these folders are listed sooner than those of all tasks."""
+        return self.path / "done" / key[:2] / f"{key}.json"
+
+    def marked_done(self) -> Iterator[str]:
+        """Keys of tasks that are done; of the newest ones some may be missing."""
+        for path in self._two_deep("done"):
+            yield path.stem
 
     def losses(self, host: str) -> Path:
         """Folder of the workers that vanished on a node."""

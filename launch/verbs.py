@@ -15,7 +15,7 @@ from atmonr.json_file import store_errors
 from launch.attempts import CANCELLED_FILE, pardon, read_state
 from launch.disk import publish
 from launch.folder import Folder
-from launch.policy import POLICIES, Adjustment
+from launch.policy import DONE, POLICIES, Adjustment
 from launch.task import Task, arguments_of
 
 
@@ -48,6 +48,8 @@ def lift(folder: Folder, *, retry: Sequence[str] = (), keys: Sequence[str] = ())
         if keys and task.key not in keys:
             continue
         state = read_state(folder.of(task))
+        if state.status != DONE:  # whoever removes a task's folder wants it done again
+            folder.done_mark(task.key).unlink(missing_ok=True)
         if state.status == "cancelled" or (folder.of(task) / CANCELLED_FILE).exists():
             (folder.of(task) / CANCELLED_FILE).unlink(missing_ok=True)
             lifted += 1

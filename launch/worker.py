@@ -22,6 +22,8 @@ from launch.terms import Hand, Progress, Start, Terms
 
 KILL_RESERVE_S = 5.0  # of the grace time, for what does not end by itself
 
+LEARN_EVERY = 5  # heartbeats
+
 
 class Worker:
     """One worker. `tick` does what is due and never waits."""
@@ -43,7 +45,7 @@ class Worker:
         self._clock, self._start, self._progress = clock, start, progress
         self._hands: list[Hand] = []
         self._born_s = self._beaten_s = self._busy_s = clock.monotonic_s()
-        self._next_beat_s = self._looked_s = float("-inf")
+        self._next_beat_s = self._looked_s = self._next_learn_s = float("-inf")
         self._file_time_s = 0.0
         self._stop_s: float | None = None
         self._wall_over = self._nothing_left = False
@@ -197,7 +199,9 @@ class Worker:
             **self._progress(hand.task, hand.adjustment),
         }
         # In hand until it is written: if the disk refuses now, the next tick comes here again.
-        finish(self._folder.of(hand.task), hand.number, record, durable=self.durable)
+        counts = finish(self._folder.of(hand.task), hand.number, record, durable=self.durable)
+        if counts and kind == DONE:
+            publish(self._folder.done_mark(hand.task.key), {}, durable=False)
         self._hands.remove(hand)
         self._busy_s = self._looked_s = now_s  # there may be more to take now
         self._board.state(hand.task.key)
@@ -213,6 +217,8 @@ class Worker:
         if self._folder.halted() is not None or self._folder.bad_node(self._terms.host).exists():
             self._looked_s = now_s + self._terms.heartbeat_s
             return
+        if not self._hands:
+            self._learn(now_s)
         for task, state in self._board.candidates(self._terms.pools, self._file_time_s):
             if not self._fits(task, now_s):
                 continue
@@ -226,6 +232,12 @@ class Worker:
             self._nothing_left = next(self._board.remaining(self._terms.pools), None) is None
         # What others do meanwhile is seen soon enough with the next heartbeat.
         self._looked_s = now_s + self._terms.heartbeat_s
+
+    def _learn(self, now_s: float) -> None:
+        """See at once what is done already: when the worker is new, and from time to time when it is idle."""
+        if now_s >= self._next_learn_s:
+            self._board.learn()
+            self._next_learn_s = now_s + LEARN_EVERY * self._terms.heartbeat_s
 
     def _fits(self, task: Task, now_s: float) -> bool:
         """Whether a task can be done in the time left, or, of a very long one, a good part of it."""

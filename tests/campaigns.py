@@ -153,13 +153,15 @@ class Life:
         self.born = 0
         self.events: Counter[str] = Counter()
         self.twice: list[str] = []
+        self.nearly_done: set[str] = set()
         self.by_key: dict[str, tuple[Player, PretendChild]] = {}
         self.bad = {task.key for task in self.tasks if task.kind == "scene" and self.random.random() < 0.03}
 
     def run(self, *, most_steps: int = 20_000) -> None:
         care = Care(breaker_share=1.0)
         for _ in range(most_steps):
-            while len(self.players) < self.wanted:
+            # As a driver does: no more workers than there are tasks left.
+            while len(self.players) < min(self.wanted, max(20, len(self.tasks) - len(self.nearly_done))):
                 self._hire(care)
             self.clock.now_s += self.step_s
             for player in list(self.players):
@@ -179,7 +181,7 @@ class Life:
         worker = Worker(
             self.folder,
             board,
-            terms(name, wall_s=self.random.uniform(1500.0, 20_000.0), idle_s=600.0),
+            terms(name, wall_s=self.random.uniform(1500.0, 20_000.0), idle_s=200.0),
             clock=self.clock,
             start=lambda task, stage, arguments, number, slot, adjustment: self._start(
                 holder[0], task, stage, number, adjustment
@@ -202,6 +204,8 @@ class Life:
             code = self.random.choice([74, -9, 75, 76 if stage.name == "train" else 74])
             if stage.name == "train" and adjustment.seed == 0 and self.random.random() < 0.2:
                 code = 70
+        if stage is task.stages[-1]:
+            self.nearly_done.add(task.key)
         child = PretendChild(self.clock, self.random.uniform(20.0, 150.0), code, f"code {code}")
         player.children.append((task.key, child))
         self.by_key[task.key] = (player, child)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -128,7 +129,7 @@ def test_what_does_not_fit_into_the_time_left_is_not_begun(tmp_path: Path) -> No
     bench = Bench(tmp_path, granules=3)
     worker = bench.worker(wall_s=230.0, grace_s=30.0, task_s={"scene": 95.0})
     bench.tick(worker, seconds=190.0)
-    assert [name for name, _, _ in bench.started].count("ingest") == 2
+    assert [name for name, _, _ in bench.started] == ["ingest", "train", "merge"]
 
 
 def test_what_does_not_end_when_asked_is_killed_within_the_grace_time(tmp_path: Path) -> None:
@@ -180,6 +181,27 @@ def test_a_halt_that_was_lifted_does_not_come_back_for_what_failed_before(tmp_pa
     bench.tick(bench.worker("b"), seconds=5000.0)
     assert bench.folder.halted() is None
     assert bench.statuses().count("done") == 44
+
+
+def test_a_new_worker_knows_what_is_done_without_reading_all_records(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from launch import board as module
+
+    bench = Bench(tmp_path, granules=3)
+    bench.tick(bench.worker(), seconds=700.0)
+    assert bench.statuses() == ["done"] * 6
+    read: list[Path] = []
+    monkeypatch.setattr(module, "read_state", read.append)
+    worker = bench.worker("b")
+    bench.tick(worker, seconds=10.0)
+    assert worker.over and read == []
+    # Somebody wants a task done again.
+    monkeypatch.undo()
+    shutil.rmtree(bench.folder.of(bench.tasks[-1]))
+    lift(bench.folder)
+    bench.tick(bench.worker("c"), seconds=200.0)
+    assert bench.statuses() == ["done"] * 6 and len(bench.started) == 9 + 2
 
 
 def test_nothing_but_canaries_runs_until_half_of_them_are_done(tmp_path: Path) -> None:
