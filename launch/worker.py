@@ -22,7 +22,7 @@ from launch.terms import Hand, Progress, Start, Terms
 
 KILL_RESERVE_S = 5.0  # of the grace time, for what does not end by itself
 
-LEARN_EVERY = 5  # heartbeats
+LEARN_EVERY = 15  # heartbeats
 
 
 class Worker:
