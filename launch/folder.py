@@ -153,8 +153,8 @@ class Folder:
 
     def marked_done(self) -> Iterator[str]:
         """Keys of tasks that are done; of the newest ones some may be missing."""
-        for path in self._two_deep("done"):
-            yield path.stem
+        for inner in names_in(self.path / "done"):
+            yield from (name[: -len(".json")] for name in names_in(self.path / "done" / inner))
 
     def losses(self, host: str) -> Path:
         """Folder of the workers that vanished on a node."""

@@ -217,7 +217,7 @@ class Worker:
         if self._folder.halted() is not None or self._folder.bad_node(self._terms.host).exists():
             self._looked_s = now_s + self._terms.heartbeat_s
             return
-        if not self._hands:
+        if self._next_learn_s == float("-inf"):  # a new worker
             self._learn(now_s)
         for task, state in self._board.candidates(self._terms.pools, self._file_time_s):
             if not self._fits(task, now_s):
@@ -228,6 +228,7 @@ class Worker:
             if self._claim(task, now_s) and len(self._hands) >= self._terms.slots:
                 return
         if not self._hands:
+            self._learn(now_s)
             self._board.forget()
             self._nothing_left = next(self._board.remaining(self._terms.pools), None) is None
         # What others do meanwhile is seen soon enough with the next heartbeat.
