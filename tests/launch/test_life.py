@@ -31,7 +31,7 @@ def check(life: Life) -> None:
 
 
 def test_of_five_hundred_granules_none_is_lost_or_done_twice(tmp_path: Path) -> None:
-    life = Life(frozen(tmp_path / "campaign", 500), workers=40, seed=1)
+    life = Life(frozen(tmp_path / "campaign", 500), workers=16, seed=1)
     life.run()
     check(life)
     assert life.events["frozen"] > 0
@@ -39,7 +39,7 @@ def test_of_five_hundred_granules_none_is_lost_or_done_twice(tmp_path: Path) -> 
 
 @pytest.mark.slow
 def test_of_ten_thousand_tasks_none_is_lost_or_done_twice(tmp_path: Path) -> None:
-    life = Life(frozen(tmp_path / "campaign", 5_000), workers=300, seed=2)
+    life = Life(frozen(tmp_path / "campaign", 5_000), workers=60, seed=2)
     life.run()
     check(life)
     assert max(len(list(folder.iterdir())) for folder in (tmp_path / "campaign" / "tasks").iterdir()) <= 1000
