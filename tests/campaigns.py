@@ -161,7 +161,7 @@ class Life:
         care = Care(breaker_share=1.0)
         for _ in range(most_steps):
             # As a driver does: no more workers than there are tasks left.
-            while len(self.players) < min(self.wanted, max(20, len(self.tasks) - len(self.nearly_done))):
+            while len(self.players) < min(self.wanted, max(5, len(self.tasks) - len(self.nearly_done))):
                 self._hire(care)
             self.clock.now_s += self.step_s
             for player in list(self.players):
