@@ -6,7 +6,7 @@ STAMP := .venv/.made
 # Tests and demo start several processes; each would otherwise take every core.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup system test test-fast lint demo bench
+.PHONY: setup system test test-slurm test-fast lint demo bench
 .DELETE_ON_ERROR:
 
 setup: $(STAMP)
@@ -31,9 +31,15 @@ system:
 			install --no-install-recommends $$missing >/dev/null; \
 	else echo "not installed, so tests that need them are skipped:$$missing"; fi
 
-# `pytest` alone runs two more slabs of known optical depth and one more scene of clear air and cloud.
+# `pytest` alone runs two more slabs of known optical depth, one more scene of clear air and cloud, and the lives of
+# ten thousand tasks.
 test: system lint
 	$(BIN)/pytest -n 2 --dist worksteal -m 'not long'
+
+# A real Slurm on this machine, which needs root and, once, some 100 MB of packages.
+test-slurm: setup
+	@$(MAKE) --no-print-directory system
+	$(BIN)/pytest -m slurm
 
 test-fast: setup
 	$(BIN)/pytest -n 2 --dist worksteal -m 'not slow'

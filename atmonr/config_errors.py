@@ -106,7 +106,7 @@ def _expected(info: FieldInfo | None) -> str:
     """Describe the values that a field takes, such as `a whole number, >= 1, <= 24`."""
     if info is None or _sections(info):
         return "a section"
-    kinds = {int: "a whole number", float: "a number", bool: "true or false"}
+    kinds = {int: "a whole number", float: "a number", bool: "true or false", list[str]: "a list of texts"}
     if info.annotation in kinds:
         signs = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
         bounds = [

@@ -201,10 +201,13 @@ def test_simulate_adds_a_lidar_frame_of_the_same_cloud_when_asked(monkeypatch: p
     assert result.stdout == "d/g.nc\nd/t.nc\nd/e.h5\n"
 
 
-def test_campaigns_say_that_they_are_not_available() -> None:
-    result = call("campaign")
-    assert result.exit_code == 2
-    assert "not available" in result.stderr
+def test_campaigns_join_the_command_line_and_its_errors() -> None:
+    shown = call("campaign", "--help").stdout
+    for verb in ["plan", "submit", "status", "logs", "resume", "cancel", "collect", "reproduce", "report"]:
+        assert f" {verb} " in shown
+    result = call("campaign", "status", "none.toml")
+    assert result.exit_code == 78
+    assert "none.toml: cannot read" in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Every command of the tutorial runs as it is written, in order, and prints what the tutorial shows."""
+"""Every command of the tutorials runs as it is written, in order, and prints what the tutorial shows."""
 
 from __future__ import annotations
 
@@ -38,7 +38,8 @@ def test_commands_and_what_they_print_are_told_apart() -> None:
 
 
 @pytest.mark.slow
-def test_the_tutorial_can_be_followed_to_the_letter(checkout: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("document", ["tutorial", "campaigns"])
+def test_the_tutorial_can_be_followed_to_the_letter(document: str, checkout: Path, tmp_path: Path) -> None:
     (tmp_path / "configs").symlink_to(checkout / "configs")
     environment = {
         **os.environ,
@@ -46,7 +47,7 @@ def test_the_tutorial_can_be_followed_to_the_letter(checkout: Path, tmp_path: Pa
         "COLUMNS": "100",
         "OMP_NUM_THREADS": "1",
     }
-    steps = sessions((checkout / "docs" / "tutorial.md").read_text(encoding="utf-8"))
+    steps = sessions((checkout / "docs" / f"{document}.md").read_text(encoding="utf-8"))
     assert len(steps) > 8
     for command, shown in steps:
         done = subprocess.run(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import shutil
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from atmonr.config import load
+from launch.campaign_file import load_campaign
+from launch.site import load_site
 
 RANK_VARIABLES = re.compile(
     r"^(RANK|WORLD_SIZE|LOCAL_RANK|MASTER_ADDR|MASTER_PORT|PMI_\w+|PMIX_\w+|OMPI_\w+|PALS_\w+|SLURM_\w+|MPI_LOCAL\w+)$"
@@ -109,6 +112,22 @@ def test_every_shipped_config_loads(checkout: Path) -> None:
     assert {path.stem for path in configs} >= {"instant_ngp", "nerf"}
     for path in configs:
         load(path)
+
+
+def test_every_shipped_campaign_loads(checkout: Path, tmp_path: Path) -> None:
+    (tmp_path / "configs").symlink_to(checkout / "configs")
+    campaigns = sorted((checkout / "configs" / "campaigns").glob("*.toml"))
+    assert campaigns
+    for path in campaigns:
+        load_campaign(Path(shutil.copy(path, tmp_path)))
+
+
+def test_every_shipped_site_loads(checkout: Path) -> None:
+    sites = sorted((checkout / "configs" / "sites").glob("*.toml"))
+    assert {path.stem for path in sites} >= {"laptop", "slurm", "pbs"}
+    for path in sites:
+        site = load_site(path.stem, checkout)
+        assert site.tested or "untested" in site.title
 
 
 def test_constraints_lie_within_the_declared_ranges(checkout: Path) -> None:
