@@ -88,7 +88,7 @@ def test_a_slab_of_known_optical_depth_comes_back_in_inverse_metres(
 @pytest.mark.parametrize(
     ("preset", "surface", "seed", "pixel_m", "steps"),
     [
-        ("deep", "land", "11", 1500.0, 2500),
+        ("deep", "land", "11", 1500.0, 4000),
         pytest.param("stratocumulus", "ocean", "3", 320.0, 1500, marks=pytest.mark.long),
     ],
     ids=["a storm over textured land", "broken cloud over the sea"],
