@@ -112,8 +112,12 @@ def test_a_new_scene_starts_with_the_decoder_of_another_run(scenes: list[Scene],
     task = RECIPE.build(warm, scenes[1].path, ALONE.device, Alone())
     table = task.field.media[0].grid.table.clone()  # type: ignore[attr-defined]
     task.begin()
-    for name, parameter in decoder_of(task.field).items():  # type: ignore[attr-defined]
-        assert torch.equal(parameter, dict(learned.named_parameters())[name])  # type: ignore[union-attr]
+    before = dict(learned.named_parameters())  # type: ignore[union-attr]
+    now = dict(task.field.named_parameters())  # type: ignore[attr-defined]
+    beside = {"air_gain"} | {name for name in now if name.startswith("surface.direction")}
+    for name in {*decoder_of(task.field), *beside}:  # type: ignore[attr-defined]
+        assert torch.equal(now[name], before[name])
+    assert len(beside) == 5 and not torch.equal(now["surface.place.bias"], before["surface.place.bias"])
     assert torch.equal(task.field.media[0].grid.table, table)  # type: ignore[attr-defined]
 
 
