@@ -79,5 +79,9 @@ def _run(command: Sequence[str], env: dict[str, str] | None) -> subprocess.Compl
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what takes longest, so that no worker is left alone with it at the end."""
-    items.sort(key=lambda item: item.path.name not in ("test_science.py", "test_tutorial.py"))
+    """Begin with what takes longest, so that no worker is left alone with it at the end.
+
+    And end with what must run alone: it waits for what the other worker is at, which should not be long then.
+    """
+    longest = ("test_science.py", "test_tutorial.py")
+    items.sort(key=lambda item: (item.path.name not in longest, item.get_closest_marker("alone") is not None))
