@@ -18,7 +18,7 @@ from tests.fields.make import make_config, make_setting
 
 SCENE = "cloud"
 # 160 x 160 columns of 40 levels: 25 shards of 0.14 MB.
-STEPS = ("--horizontal-step-m", "500", "--vertical-step-m", "500")
+STEPS = ("--horizontal-step-m", "200", "--vertical-step-m", "500")
 
 
 @dataclass
