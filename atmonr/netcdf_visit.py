@@ -27,7 +27,8 @@ class _Visitor:
         file = ctypes.c_int()
         if self._c.nc_open(path.encode("utf-8", "surrogateescape"), 0, ctypes.byref(file)) == 0:
             self._group(file.value)
-            self._c.nc_close(file.value)
+            if self._c.nc_close(file.value) != 0:
+                self._c.nc_close(file.value)  # as netCDF4 does when it forgets a file that did not close
 
     def _group(self, group: int) -> None:
         count = ctypes.c_int()

@@ -146,7 +146,8 @@ class NetcdfFile:
         missing = _declared_missing(variable, raw)
         if raw.dtype == np.int16:
             missing |= raw <= _FILL_LIMIT  # wider integers may hold such values before they are scaled
-        values = raw.astype(dtype, copy=False)
+        with np.errstate(over="ignore"):  # what is too large for the type becomes infinite, and then missing
+            values = raw.astype(dtype, copy=False)
         if unpack and self.is_packed(name):
             if raw.dtype.kind == "f":
                 missing |= raw <= _FILL_LIMIT
