@@ -28,6 +28,7 @@ def test_the_session_ends_with_the_number_of_faults(python, checkout: Path, tmp_
     assert "faults: 5 tried, 4 survived" in done.stdout.splitlines(), done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_a_session_without_faults_says_nothing(python, checkout: Path, tmp_path: Path) -> None:
     (tmp_path / "test_it.py").write_text("def test_nothing(): pass")
     done = python("-m", "pytest", "-p", "faults", str(tmp_path), env={"PYTHONPATH": str(checkout / "tests")})

@@ -69,6 +69,7 @@ def test_a_rank_without_a_gpu_among_others_is_refused() -> None:
         refuse_conflicts([gpu("a"), Seat("n2", "cpu")], share_gpu=True)
 
 
+@pytest.mark.slow
 def test_every_rank_refuses_to_share_a_gpu(mpi_python: Launch) -> None:
     done = mpi_python(3, "-c", PRETEND, "GPU-a,GPU-b,GPU-a", "refuse")
     assert done.returncode == 78, done.stderr

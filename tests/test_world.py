@@ -153,6 +153,7 @@ def test_two_mpi_ranks_talk(mpi_python: Launch) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_three_mpi_ranks_exchange_parts_and_share_counters(mpi_python: Launch) -> None:
     done = mpi_python(3, "-c", TRADE)
     assert done.returncode == 0, done.stderr
@@ -167,6 +168,7 @@ def test_no_thread_of_a_group_outlives_the_world(mpi_python: Launch, end: str) -
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_failing_rank_ends_the_whole_job_with_its_code(mpi_python: Launch, rank: int) -> None:
     done = mpi_python(2, "-c", FAIL, str(rank))

@@ -136,6 +136,7 @@ def test_an_existing_score_and_a_request_for_nothing_are_refused(write_extract, 
     assert out.read_text() == "precious"
 
 
+@pytest.mark.slow
 def test_pictures_are_drawn_when_asked_for(write_extract, write_truth, run, tmp_path):
     folder = tmp_path / "pictures"
     evaluate(

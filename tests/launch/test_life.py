@@ -30,6 +30,7 @@ def check(life: Life) -> None:
     assert life.events["killed"] > 0 and life.events["preempted"] > 0
 
 
+@pytest.mark.slow
 def test_of_five_hundred_granules_none_is_lost_or_done_twice(tmp_path: Path) -> None:
     life = Life(frozen(tmp_path / "campaign", 500), workers=16, seed=1)
     life.run()

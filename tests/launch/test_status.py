@@ -26,6 +26,7 @@ def run(*arguments: str, code: int = 0) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_a_campaign_from_submit_to_report_on_this_machine(tmp_path: Path) -> None:
     campaign = real_place(tmp_path)
     (tmp_path / "train.code").write_text("70")

@@ -7,6 +7,7 @@ import re
 import shutil
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ RUN_NAMES = re.compile(
 )
 
 
+@cache  # of one checkout; parsing takes half a second
 def sources(checkout: Path) -> dict[str, ast.Module]:
     files = [*(checkout / "atmonr").rglob("*.py"), *(checkout / "launch").rglob("*.py")]
     return {str(path.relative_to(checkout)): ast.parse(path.read_text("utf-8")) for path in sorted(files)}

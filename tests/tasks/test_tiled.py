@@ -148,6 +148,7 @@ def test_gradients_are_those_of_the_whole_loss(scene: Scene) -> None:
         assert found == pytest.approx((gradient * direction).sum().item(), rel=0.02), name
 
 
+@pytest.mark.slow
 def test_what_tiles_share_stays_equal_and_what_they_own_does_not(scene: Scene) -> None:
     task = make_task(scene)
     train(task)
@@ -188,6 +189,7 @@ def load_nothing(scene: Scene) -> object:
     )
 
 
+@pytest.mark.slow
 def test_the_trained_tiles_are_loaded_as_one_field(scene: Scene, tmp_path: Path) -> None:
     task, config = make_task(scene), config_of(4)
     train(task)
