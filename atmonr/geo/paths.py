@@ -170,5 +170,4 @@ def _loop(  # type: ignore
             left = long * (1.0 - check)
             height, _, _ = _height(x + left * up_x, y + left * up_y, z + left * up_z)
             error = max(error, abs(np.float64(fitted) - height))
-        # A ray that leaves the frame is seen by nobody.
         residual[n] = error
