@@ -12,31 +12,30 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import replace
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from atmonr.config import Config
 from atmonr.device import DeviceKind, choose_device
-from atmonr.feed.rays import ExactRays, RayTable, ray_blocks
+from atmonr.feed.rays import RayBatch, RayTable
 from atmonr.fields.aspect import Aspect
 from atmonr.fields.atmosphere import AtmosphereField, Cloud
 from atmonr.fields.hashgrid import HashGrid
-from atmonr.geo.ellipsoid import Floats, ecef_to_geodetic, geodetic_to_ecef
+from atmonr.geo.ellipsoid import ecef_to_geodetic
 from atmonr.geo.frame import Frame
-from atmonr.geo.rays import RayLines
-from atmonr.store.scene import Scene, open_scene
+from atmonr.geo.rays import RayLines, trace
+from atmonr.store.scene import open_scene
 from atmonr.tasks.tomography import Tomography
 from atmonr.world import World
 
-_cloud, _from_ecef = AtmosphereField.cloud, Frame.from_ecef
+_cloud, _take = AtmosphereField.cloud, RayTable.take
 
 ROUNDS = 5  # each variant in turn, so that a busy moment of the machine hits all of them
 STEPS = 4  # per variant and round; the fastest round counts
@@ -66,7 +65,7 @@ def bench(scene: Path | None = None, device: DeviceKind = "auto") -> dict[str, A
         torch.manual_seed(config.train.seed)
         task = Tomography(config, opened, place, World.single(device))
         task.begin()
-        times = _measure(task, opened)
+        times = _measure(task)
     shipped, plain = times["shipped"], list(times.values())[-1]
     rays = config.train.batch_rays
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
@@ -94,11 +93,11 @@ def simulated(folder: Path) -> Path:
         return ingest(opened, folder / "scene.zarr")
 
 
-def _measure(task: Tomography, scene: Scene) -> dict[str, float]:
+def _measure(task: Tomography) -> dict[str, float]:
     """Seconds per step of every variant, in the order in which plain habits add up."""
     habits: dict[str, Callable[[], AbstractContextManager[Any]]] = {
         "shipped": nullcontext,
-        "+ fp64 geodesy per sample": lambda: _geodesy_per_sample(task, scene),
+        "+ fp64 geodesy per sample": lambda: patch.object(RayTable, "take", _take_followed),
         "+ directions encoded per sample": lambda: patch.object(AtmosphereField, "cloud", _cloud_by_sample),
         "+ plain autograd through the tables": lambda: patch.object(HashGrid, "forward", _plain_forward),
         "+ plain optimizer": lambda: patch.object(task, "optimizers", {"field": _plain_adam(task)}),
@@ -122,29 +121,31 @@ def _train(task: Tomography, steps: int) -> None:
             task.optimizers[name].zero_grad(set_to_none=True)
             loss.backward()
             task.optimizers[name].step()
-    if task.rays.path.is_cuda:
+    if task.rays.view.is_cuda:
         torch.cuda.synchronize()
 
 
-@contextmanager
-def _geodesy_per_sample(task: Tomography, scene: Scene) -> Iterator[None]:
-    """Every sample to latitude, longitude and height, and from there to the frame, in fp64."""
+@dataclass(frozen=True)
+class _FollowedBatch(RayBatch):
+    """Every sample goes to latitude, longitude and height, and from there to the frame, in fp64."""
 
-    def from_ecef(frame: Frame, xyz_m: Floats) -> Floats:
-        return _from_ecef(frame, geodetic_to_ecef(*ecef_to_geodetic(xyz_m)))
+    lines: RayLines
+    frame: Frame
 
-    rays = _all_exact(task.rays, scene)
-    with patch.object(task, "rays", rays), patch.object(Frame, "from_ecef", from_ecef):
-        yield
+    def points(self, position_BS: Tensor, aside_BS2: Tensor | None = None) -> Tensor:
+        along = position_BS.double().cpu().numpy() * self.lines.length_m[:, None]
+        xyz = self.lines.origin_ecef[:, None] + along[..., None] * self.lines.direction[:, None]
+        found = self.frame.from_geodetic(*ecef_to_geodetic(xyz))
+        points = torch.from_numpy(found).to(position_BS)
+        if aside_BS2 is not None:
+            points[..., :2] += aside_BS2 @ self.pixel
+        return points
 
 
-def _all_exact(table: RayTable, scene: Scene) -> RayTable:
-    """The table with every ray followed in fp64, as the shipped one does for the few that need it."""
-    blocks = list(ray_blocks(scene, np.flatnonzero(~scene.holdout), follow_above_m=-1.0))
-    lines = RayLines(
-        *(np.concatenate(parts) for parts in zip(*(block.lines for block in blocks), strict=True))
-    )
-    return replace(table, exact=ExactRays(torch.arange(len(table), device=table.path.device), lines))
+def _take_followed(table: RayTable, index: Tensor) -> _FollowedBatch:
+    latitude, longitude, altitude, zenith, azimuth = table.sight[:, index].cpu().numpy()
+    lines = trace(latitude, longitude, altitude, zenith, azimuth, table.top_height_m)
+    return _FollowedBatch(**vars(_take(table, index)), lines=lines, frame=table.frame)
 
 
 def _cloud_by_sample(

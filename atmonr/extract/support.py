@@ -8,7 +8,6 @@ cell says how well its surroundings were seen, and means the same on every grid.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,13 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atmonr.extract.grids.base import FloatArray
-from atmonr.geo.paths import paths_of
+from atmonr.geo.paths import parabolas, paths_of
+from atmonr.store.layout import SIGHT
 from atmonr.store.scene import Scene
+from atmonr.store.views import valid_pixels, view_rays
 
 LAYERS = 32
-# What is read and followed at a time: whole chunks of a scene.
-_VIEWS_AT_ONCE, _LINES_AT_ONCE = 15, 64
-_GEOMETRY = ("latitude", "longitude", "surface_altitude", "sensor_zenith_angle", "sensor_azimuth_angle")
 
 Counts = NDArray[np.int32]
 
@@ -98,8 +96,10 @@ def count_rays(scene: Scene, boxes: Boxes) -> Counts:
     """
     counts = np.zeros((boxes.shape[0], boxes.shape[1] * boxes.shape[2]), np.int32)
     middles = boxes.corner_m[0] + (np.arange(boxes.shape[0]) + 0.5) * boxes.step_m[0]
-    for path in _paths(scene):
-        columns = np.ascontiguousarray(path.T)
+    views = np.flatnonzero(~scene.holdout)
+    for rays in view_rays(scene, views, valid_pixels(scene, views)):
+        path = paths_of(scene.frame, scene.top_height_m, *(rays.values(name) for name in SIGHT)).path
+        columns = np.ascontiguousarray(parabolas(path).reshape(-1, 9).T)
         for layer, middle in enumerate(middles):
             flat = _crossings(columns, np.float32(middle - scene.top_height_m), boxes)
             counts[layer] += np.bincount(flat, minlength=counts.shape[1]).astype(np.int32)
@@ -107,8 +107,8 @@ def count_rays(scene: Scene, boxes: Boxes) -> Counts:
 
 
 def _crossings(path: NDArray[np.float32], drop_m: np.float32, boxes: Boxes) -> NDArray[np.int32]:
-    """Return the positions, among the boxes of a layer, of rays (8, N) a drop below the top."""
-    x0, x1, x2, y0, y1, y2, down, bend = path
+    """Return the positions, among the boxes of a layer, of parabolas (9, N) a drop below the top."""
+    x0, x1, x2, y0, y1, y2, _, down, bend = path
     # The height of a path is all but straight: one step corrects it to metres along the steepest ray.
     s = drop_m / (down + bend * (drop_m / down))
     _, south, west = (np.float32(value) for value in boxes.corner_m)
@@ -118,19 +118,3 @@ def _crossings(path: NDArray[np.float32], drop_m: np.float32, boxes: Boxes) -> N
     # What is beyond the ray's end is under ground.
     inside = (s <= 1) & (row >= 0) & (row < boxes.shape[1]) & (column >= 0) & (column < boxes.shape[2])
     return row[inside].astype(np.int32) * np.int32(boxes.shape[2]) + column[inside].astype(np.int32)
-
-
-def _paths(scene: Scene) -> Iterator[NDArray[np.float32]]:
-    """Yield paths (N, 8) of training rays, as of `atmonr.geo.paths`."""
-    views, lines, _ = scene.shape
-    for view in range(0, views, _VIEWS_AT_ONCE):
-        some = slice(view, min(view + _VIEWS_AT_ONCE, views))
-        used = ~scene.holdout[some]
-        for line in range(0, lines, _LINES_AT_ONCE):
-            rows = slice(line, line + _LINES_AT_ONCE)
-            valid = scene.read("valid", lines=rows, views=some).astype(bool) & used[:, None, None]
-            geometry = (
-                scene.read(name, lines=rows, views=some)[valid].astype(np.float32, copy=False)
-                for name in _GEOMETRY
-            )
-            yield paths_of(scene.frame, scene.top_height_m, *geometry).path

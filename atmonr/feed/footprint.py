@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from atmonr.geo.frame import Frame
 
 TERMS = 6  # of a quadratic of two variables
-_MOST = 2000  # steps of a block and view that are looked at: enough for six unknowns
+_MOST = 1000  # steps of a view that are looked at, in either direction: enough for six unknowns
 Floats = NDArray[np.float64]
 
 
 class FootprintFit:
-    """Least squares over any number of blocks of lines: adds up, then solves."""
+    """Least squares for the pixels of any number of views."""
 
     def __init__(self, frame: Frame, views: int) -> None:
         """
@@ -29,27 +29,45 @@ class FootprintFit:
             views: How many views there are.
         """
         scale, offset = frame.affine()
+        self._frame = frame
         self._scale, self._offset = np.array(scale[:2]), np.array(offset[:2])
         self._normal = np.zeros((views, 2, TERMS, TERMS))
         self._right = np.zeros((views, 2, TERMS, 2))
 
-    def add(self, views: NDArray[np.integer], foot_VLP2: NDArray[np.floating[Any]]) -> None:
-        """Takes in some lines.
+    def add(
+        self,
+        view: int,
+        valid_LP: NDArray[np.bool_],
+        latitude_LP: NDArray[np.floating[Any]],
+        longitude_LP: NDArray[np.floating[Any]],
+        altitude_LP: NDArray[np.floating[Any]],
+    ) -> None:
+        """Takes in a view.
 
         Args:
-            views: (V,) which views these are.
-            foot_VLP2: (V, L, P, 2) x, y of the ground under each pixel [m], NaN where it is not valid.
+            view: Which one this is.
+            valid_LP: (L, P) which pixels are valid.
+            latitude_LP: (L, P) geodetic latitude of the pixels [degrees].
+            longitude_LP: (L, P) longitude [degrees].
+            altitude_LP: (L, P) height above the ellipsoid [m].
         """
-        for view, foot_LP2 in zip(views, foot_VLP2, strict=True):
-            foot = foot_LP2.astype(np.float64)
-            for axis, (first, second) in enumerate(((foot[:-1], foot[1:]), (foot[:, :-1], foot[:, 1:]))):
-                known = np.flatnonzero(np.isfinite((second - first).sum(-1)))
-                some = known[:: 1 + len(known) // _MOST]
-                starts = first.reshape(-1, 2)[some]
-                steps = second.reshape(-1, 2)[some] - starts
-                terms = _terms((starts + steps / 2) * self._scale + self._offset)
-                self._normal[view, axis] += terms.T @ terms
-                self._right[view, axis] += terms.T @ steps
+        ground = [values.ravel() for values in (latitude_LP, longitude_LP, altitude_LP)]
+        pixels = valid_LP.shape[1]
+        some = 1 + valid_LP.size // (16 * _MOST)  # lines of which one is looked at
+        this, below = valid_LP[::some], valid_LP[1::some]
+        neighbours = (this[: len(below)] & below, pixels), (this[:, :-1] & this[:, 1:], 1)
+        for axis, (both, step) in enumerate(neighbours):
+            known = np.flatnonzero(both)
+            line, pixel = np.divmod(known[:: 1 + len(known) // _MOST], max(1, both.shape[1]))
+            starts, ends = (
+                self._frame.from_geodetic(
+                    *(values[line * some * pixels + pixel + move] for values in ground)
+                )[:, :2]
+                for move in (0, step)
+            )
+            terms = _terms((starts + ends) / 2 * self._scale + self._offset)
+            self._normal[view, axis] += terms.T @ terms
+            self._right[view, axis] += terms.T @ (ends - starts)
 
     def solve(self) -> NDArray[np.float32]:
         """(V, TERMS, 4) coefficients of x and y of a step to the next line, then to the next pixel [m].

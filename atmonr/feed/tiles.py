@@ -11,9 +11,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from atmonr.feed.footprint import FootprintFit
-from atmonr.feed.rays import RayBatch, RayBlock, RayTable, ray_blocks, table_of
+from atmonr.feed.rays import RayBatch, RayTable, table_of
+from atmonr.geo.paths import paths_of
 from atmonr.geo.tiles import Tiling
+from atmonr.store.layout import SIGHT
 from atmonr.store.scene import Scene
+from atmonr.store.views import valid_pixels, view_rays
+
+_VIEW = 1_000_003  # numbers between views, so that rays of different views to one pixel are no neighbours
 
 
 @dataclass(frozen=True)
@@ -66,7 +71,7 @@ class TileRays:
         all_runs = np.full((len(place), most), -1, np.int32)
         all_runs[:, 0] = self.tile
         all_cuts[crosses], all_runs[crosses] = cuts[:, : most - 1], runs[:, :most]
-        device = self.table.path.device
+        device = self.table.view.device
         index = torch.from_numpy(place).to(device)
         moved = torch.from_numpy(all_cuts).to(device)
         return TileBatch(self.tile, slots, self.table.take(index), moved, all_runs)
@@ -77,7 +82,7 @@ def load_tiles(
 ) -> tuple[int, dict[int, TileRays]]:
     """Loads the valid rays of chosen views that pass through chosen tiles.
 
-    The whole scene is read once, some lines at a time; only the tiles' rays are kept.
+    The whole scene is read once, view by view; only the tiles' rays are kept.
 
     Args:
         scene: An open scene.
@@ -92,40 +97,28 @@ def load_tiles(
     """
     kept: dict[int, list[_Piece]] = {tile: [] for tile in tiles}
     total = 0
-    footprint, numbering = FootprintFit(scene.frame, len(scene.view_band)), _Numbering(len(scene.view_band))
-    for block in ray_blocks(scene, views):
-        footprint.add(views, block.foot)
-        cuts, runs = tiling.runs(block.path, tiling.shifts(numbering.of_block(block.view)))
+    footprint = FootprintFit(scene.frame, len(scene.view_band))
+    for rays in view_rays(scene, views, valid_pixels(scene, views)):
+        footprint.add(rays.view, rays.valid, *(rays.images[name] for name in SIGHT[:3]))
+        path = paths_of(scene.frame, scene.top_height_m, *(rays.values(name) for name in SIGHT)).path
+        # Borders are moved by numbers that do not depend on which other views are loaded.
+        cuts, runs = tiling.runs(path, tiling.shifts(_VIEW * rays.view + np.arange(len(path))))
+        rows = np.stack([rays.values(name) for name in (*SIGHT, "reflectance")])
         for tile, pieces in kept.items():
             chosen = np.flatnonzero((runs == tile).any(1))
-            pieces.append(_Piece(block.some(chosen), total + chosen, cuts[chosen], runs[chosen]))
-        total += len(block.length_m)
+            pieces.append(_Piece(rays.view, total + chosen, rows[:, chosen], cuts[chosen], runs[chosen]))
+        total += len(path)
     size = footprint.solve()
     return total, {tile: _joined(scene, tile, pieces, size, device) for tile, pieces in kept.items()}
 
 
-class _Numbering:
-    """Numbers for rays that do not depend on which other views are loaded."""
-
-    _VIEW = 1_000_003  # so that rays of different views to one pixel are no neighbours
-
-    def __init__(self, views: int) -> None:
-        self._before = np.zeros(views, np.int64)
-
-    def of_block(self, view: NDArray[np.uint8]) -> NDArray[np.int64]:
-        """Of the next rays, which are ordered by view: their places among those of their view, moved on."""
-        counts = np.bincount(view, minlength=len(self._before))
-        place = np.arange(len(view)) + (self._before - np.cumsum(counts) + counts)[view]
-        self._before += counts
-        return place + self._VIEW * view.astype(np.int64)
-
-
 @dataclass(frozen=True)
 class _Piece:
-    """Some lines' rays through a tile."""
+    """One view's rays through a tile."""
 
-    block: RayBlock
+    view: int
     number: NDArray[np.int64]
+    rows: NDArray[np.float32]  # (6, n) line of sight and reflectance
     cuts: NDArray[np.float32]
     runs: NDArray[np.int32]
 
@@ -140,9 +133,11 @@ def _joined(
     def widened(array: NDArray, width: int, filler: float) -> NDArray:
         return np.pad(array, ((0, 0), (0, width - array.shape[1])), constant_values=filler)
 
+    rows = torch.from_numpy(np.concatenate([piece.rows for piece in pieces], 1))
+    view = np.concatenate([np.full(len(piece.number), piece.view, np.uint8) for piece in pieces])
     return TileRays(
         tile=tile,
-        table=table_of(scene, [piece.block for piece in pieces], footprint, device),
+        table=table_of(scene, rows[:-1], rows[-1], torch.from_numpy(view), footprint, device),
         number=np.concatenate([piece.number for piece in pieces]),
         crossing=np.concatenate([chosen + offset for chosen, offset in zip(several, offsets, strict=True)]),
         cuts=np.concatenate(

@@ -1,6 +1,9 @@
-"""Paths of millions of rays at once: `trace` and `fit_paths` of `atmonr.geo.rays` in one compiled loop.
+"""Paths of rays through a frame: what replaces a geodetic conversion of every sample.
 
-The formulas are theirs, the ellipsoid's and the frame's, written for one ray; tests hold them against those.
+Inside a `Frame` a straight line is very nearly a parabola in its own length. A polynomial of the fourth
+degree, in float32, keeps its geodetic height within a centimetre, however slant a scene allows a ray to be
+(85 degrees, from a top of 50 km; a parabola is 4 m off there). Paths are made when they are needed: of a
+million rays in one compiled loop, here; of a batch on another device by `atmonr.feed.follow`.
 """
 
 from __future__ import annotations
@@ -9,28 +12,56 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from atmonr.compiled import compiled, default_threads, in_parts
 from atmonr.geo.ellipsoid import ECCENTRICITY_SQUARED, SEMI_MAJOR_M, SEMI_MINOR_M
 from atmonr.geo.frame import Frame
-from atmonr.geo.rays import CHECKS, NEWTON_STEPS, NODES
+from atmonr.geo.rays import NEWTON_STEPS
 
 Singles = NDArray[np.float32]
 
-# Plain numbers and tuples, which the compiler takes for constants.
-_FIRST, _SECOND = float(NODES[1]), float(NODES[2])
-_CHECKS = tuple(float(check) for check in CHECKS)
+DEGREE = 4
+# Where a path meets its ray: the zeros of the Chebyshev polynomial of the next degree, moved so that the
+# first one is the ray's start. The height is then exact at the top, and the error elsewhere about as small as
+# it can be.
+_ZEROS = np.cos((2 * np.arange(DEGREE + 1) + 1) * np.pi / (2 * (DEGREE + 1)))
+NODES = (_ZEROS[0] - _ZEROS) / (1.0 + _ZEROS[0])
+# From differences to the value at the start, at the other nodes, to the coefficients of s, s^2, ...
+COEFFICIENTS = np.linalg.inv(NODES[1:, None] ** np.arange(1, DEGREE + 1))
+
 _RISE = ECCENTRICITY_SQUARED / (1.0 - ECCENTRICITY_SQUARED) * SEMI_MINOR_M
 _DRAW = ECCENTRICITY_SQUARED * SEMI_MAJOR_M
 
 
 class Paths(NamedTuple):
-    """Paths of N rays; NaN throughout for those that see nothing (see `atmonr.geo.rays.trace`)."""
+    """Paths of N rays; NaN throughout for those that see nothing (see `atmonr.geo.rays.trace`).
 
-    path: Singles  # (N, 8) coefficients, see `atmonr.geo.rays.fit_paths`
+    With s = 0 at the top and s = 1 at the surface, growing in proportion to true distance along the ray,
+    coordinate c of the frame is sum_k path[:, c, k] s^k, for x, y and height, in metres.
+    """
+
+    path: Singles  # (N, 3, DEGREE + 1)
     length_m: Singles  # (N,)
-    residual_m: Singles  # (N,) largest height error of the float32 path, likewise
+
+
+def path_points(path: Singles, fraction: ArrayLike) -> Singles:
+    """(N, S, 3) float32 frame coordinates x, y, height [m] of paths at (S,) or (N, S) fractions."""
+    s = np.atleast_2d(np.asarray(fraction, dtype=np.float32))[..., None]
+    points = path[:, None, :, DEGREE]
+    for power in range(DEGREE - 1, -1, -1):
+        points = path[:, None, :, power] + s * points
+    return points
+
+
+def parabolas(path: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
+    """(..., 3) parabolas through start, middle and end of (..., DEGREE + 1) paths.
+
+    They are off by decimetres, and by 20 m where rays are the most slant that a scene allows.
+    """
+    start, end = path[..., 0], path.sum(-1)
+    middle = path @ (0.5 ** np.arange(DEGREE + 1)).astype(path.dtype)
+    return np.stack([start, 4.0 * middle - 3.0 * start - end, 2.0 * (start + end) - 4.0 * middle], -1)
 
 
 def paths_of(
@@ -44,6 +75,9 @@ def paths_of(
 ) -> Paths:
     """Paths through a frame of lines of sight between pixels and the top of the modelled atmosphere.
 
+    The formulas are those of `atmonr.geo.rays.trace`, the ellipsoid and the frame, written for one ray; tests
+    hold them against those.
+
     Args:
         frame: The scene's frame.
         top_height_m: Height above the ellipsoid at which rays start [m].
@@ -54,7 +88,7 @@ def paths_of(
         sensor_azimuth_deg: (N,) direction from pixel to sensor, clockwise from north [degrees].
     """
     count = len(latitude_deg)
-    made = Paths(np.empty((count, 8), np.float32), np.empty(count, np.float32), np.empty(count, np.float32))
+    made = Paths(np.empty((count, 3, DEGREE + 1), np.float32), np.empty(count, np.float32))
     pixels = (latitude_deg, longitude_deg, surface_altitude_m, sensor_zenith_deg, sensor_azimuth_deg)
     plane = frame.tangent_plane()
     in_parts(
@@ -103,6 +137,31 @@ def _in_frame(x: Any, y: Any, z: Any, centre: Any, basis: Any, curvatures: Any) 
 
 
 @compiled
+def _line(latitude: Any, longitude: Any, altitude: Any, zenith: Any, azimuth: Any, top: Any) -> Any:
+    """Foot of a ray, direction upwards along it, and its length: `atmonr.geo.rays.trace`."""
+    degree = math.pi / 180.0
+    lat, lon, zen, azi = latitude * degree, longitude * degree, zenith * degree, azimuth * degree
+    sin_lat, cos_lat, sin_lon, cos_lon = math.sin(lat), math.cos(lat), math.sin(lon), math.cos(lon)
+    curvature = SEMI_MAJOR_M / math.sqrt(1.0 - ECCENTRICITY_SQUARED * sin_lat * sin_lat)
+    around = (curvature + altitude) * cos_lat
+    x, y = around * cos_lon, around * sin_lon
+    z = (curvature * (1.0 - ECCENTRICITY_SQUARED) + altitude) * sin_lat
+    across, rise = math.sin(zen), math.cos(zen)
+    east, north = across * math.sin(azi), across * math.cos(azi)
+    outward = cos_lat * rise - sin_lat * north
+    up_x, up_y = cos_lon * outward - sin_lon * east, sin_lon * outward + cos_lon * east
+    up_z = sin_lat * rise + cos_lat * north
+    radius = math.sqrt(x * x + y * y + z * z)
+    square = (top - altitude) * (2.0 * radius + (top - altitude))
+    length = square / (radius * rise + math.sqrt(radius * rise * radius * rise + square))
+    for _ in range(NEWTON_STEPS):
+        at_x, at_y, at_z = x + length * up_x, y + length * up_y, z + length * up_z
+        height, share, sine = _height(at_x, at_y, at_z)
+        length += (top - height) / (share * (at_x * up_x + at_y * up_y) + sine * up_z)
+    return x, y, z, up_x, up_y, up_z, length
+
+
+@compiled
 def _loop(  # type: ignore
     latitude,
     longitude,
@@ -115,59 +174,31 @@ def _loop(  # type: ignore
     curvatures,
     path,
     length,
-    residual,
     first,
     last,
 ):
-    degree = math.pi / 180.0
+    bends = np.empty((3, DEGREE))
     for n in range(first, last):
-        lat, lon = latitude[n] * degree, longitude[n] * degree
-        zen, azi, climb = zenith[n] * degree, azimuth[n] * degree, top - altitude[n]
+        angles = latitude[n] + longitude[n] + zenith[n] + azimuth[n]
         # Comparisons with NaN are false.
-        if not (abs(lat + lon + zen + azi) < math.inf and zenith[n] < 90.0 and climb > 0.0):
-            path[n], length[n], residual[n] = math.nan, math.nan, math.nan
+        if not (abs(angles) < math.inf and zenith[n] < 90.0 and altitude[n] < top):
+            path[n], length[n] = math.nan, math.nan
             continue
-        sin_lat, cos_lat, sin_lon, cos_lon = math.sin(lat), math.cos(lat), math.sin(lon), math.cos(lon)
-        # Foot of the ray, and the direction upwards along it.
-        curvature = SEMI_MAJOR_M / math.sqrt(1.0 - ECCENTRICITY_SQUARED * sin_lat * sin_lat)
-        around = (curvature + altitude[n]) * cos_lat
-        x, y = around * cos_lon, around * sin_lon
-        z = (curvature * (1.0 - ECCENTRICITY_SQUARED) + altitude[n]) * sin_lat
-        across, rise = math.sin(zen), math.cos(zen)
-        east, north = across * math.sin(azi), across * math.cos(azi)
-        outward = cos_lat * rise - sin_lat * north
-        up_x, up_y = cos_lon * outward - sin_lon * east, sin_lon * outward + cos_lon * east
-        up_z = sin_lat * rise + cos_lat * north
-        # Its length, as `trace` finds it.
-        radius = math.sqrt(x * x + y * y + z * z)
-        square = climb * (2.0 * radius + climb)
-        long = square / (radius * rise + math.sqrt(radius * rise * radius * rise + square))
-        for _ in range(NEWTON_STEPS):
-            at_x, at_y, at_z = x + long * up_x, y + long * up_y, z + long * up_z
-            height, share, sine = _height(at_x, at_y, at_z)
-            long += (top - height) / (share * (at_x * up_x + at_y * up_y) + sine * up_z)
+        x, y, z, up_x, up_y, up_z, long = _line(
+            latitude[n], longitude[n], altitude[n], zenith[n], azimuth[n], top
+        )
         length[n] = long
-        # The parabola through three places, as `fit_paths` lays it.
-        left = long
-        x0, y0, _ = _in_frame(x + left * up_x, y + left * up_y, z + left * up_z, centre, basis, curvatures)
-        left = long * (1.0 - _FIRST)
-        x1, y1, h1 = _in_frame(x + left * up_x, y + left * up_y, z + left * up_z, centre, basis, curvatures)
-        left = long * (1.0 - _SECOND)
-        x2, y2, h2 = _in_frame(x + left * up_x, y + left * up_y, z + left * up_z, centre, basis, curvatures)
-        place = 0
-        for at0, at1, at2 in ((x0, x1, x2), (y0, y1, y2), (top, h1, h2)):
-            slope1, slope2 = (at1 - at0) / _FIRST, (at2 - at0) / _SECOND
-            bend = (slope2 - slope1) / (_SECOND - _FIRST)
-            if place < 6:
-                path[n, place] = at0
-                place += 1
-            path[n, place], path[n, place + 1] = slope1 - _FIRST * bend, bend
-            place += 2
-        error = 0.0
-        for check in _CHECKS:
-            s = np.float32(check)
-            fitted = np.float32(top) + s * (path[n, 6] + s * path[n, 7])
-            left = long * (1.0 - check)
-            height, _, _ = _height(x + left * up_x, y + left * up_y, z + left * up_z)
-            error = max(error, abs(np.float64(fitted) - height))
-        residual[n] = error
+        x0, y0, _ = _in_frame(x + long * up_x, y + long * up_y, z + long * up_z, centre, basis, curvatures)
+        path[n, 0, 0], path[n, 1, 0], path[n, 2, 0] = x0, y0, top
+        bends[:] = 0.0
+        for node in range(1, DEGREE + 1):
+            left = long * (1.0 - NODES[node])
+            at_x, at_y, height = _in_frame(
+                x + left * up_x, y + left * up_y, z + left * up_z, centre, basis, curvatures
+            )
+            for power in range(DEGREE):
+                share = COEFFICIENTS[power, node - 1]
+                bends[0, power] += share * (at_x - x0)
+                bends[1, power] += share * (at_y - y0)
+                bends[2, power] += share * (height - top)
+        path[n, :, 1:] = bends

@@ -1,8 +1,7 @@
-"""Lines of sight: from a pixel's place and angles to a straight ray and its float32 path in a frame.
+"""Lines of sight: from a pixel's place and angles to a straight ray.
 
 A ray starts on the satellite's side, where the line of sight enters the modelled atmosphere, and ends at the
-pixel's place on the surface. Inside a `Frame` the straight line is very nearly a parabola in its own length,
-so eight float32 numbers replace a geodetic conversion of every sample.
+pixel's place on the surface.
 """
 
 from __future__ import annotations
@@ -10,16 +9,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from atmonr.geo.ellipsoid import Floats, direction_to_ecef, geodetic_to_ecef, normal_and_height
-from atmonr.geo.frame import Frame
-
-# Interpolation nodes: the zeros of the cubic Chebyshev polynomial, moved so that the first one lies on the
-# ray's start. The height is then exact at the top and the cubic term left over is as small as it can be.
-NODES = np.array([0.0, 1.0, 2.0]) * np.sqrt(3.0) / (2.0 + np.sqrt(3.0))
-# Where that cubic term is largest: between the nodes and at the surface.
-CHECKS = np.array([np.sqrt(3.0) - 1.0, np.sqrt(3.0) + 1.0, np.sqrt(3.0) + 2.0]) / (2.0 + np.sqrt(3.0))
 
 NEWTON_STEPS = 2  # the sphere is off by metres, one step leaves micrometres
 _BLOCK = 32768  # rays converted together: the temporary arrays of a block stay in the processor's cache
@@ -94,63 +86,3 @@ def _trace_block(pixels: Floats, top_height_m: float) -> RayLines:
         normal, height = normal_and_height(surface + length[:, None] * upwards)
         length = length + (top_height_m - height) / np.einsum("ni,ni->n", normal, upwards)
     return RayLines(surface + length[:, None] * upwards, -upwards, length)
-
-
-def fit_paths(frame: Frame, rays: RayLines, top_height_m: float) -> tuple[NDArray[np.float32], Floats]:
-    """Quadratic float32 paths of rays through a frame.
-
-    With s = 0 at the top and s = 1 at the surface, growing in proportion to true distance along the ray,
-    x = p0 + p1 s + p2 s^2, y = p3 + p4 s + p5 s^2, height = top + p6 s + p7 s^2, all in metres.
-
-    Args:
-        frame: the scene's frame.
-        rays: (N,) rays that all start at `top_height_m`.
-        top_height_m: the height at which they start [m].
-
-    Returns:
-        (N, 8) float32 p0..p7, and (N,) float64 residual: the largest height error [m] of the path, evaluated
-        in float32, where the error of a parabola peaks. Both are NaN for rays that see nothing.
-    """
-    count = len(rays.length_m)
-    paths = np.empty((count, 8), dtype=np.float32)
-    residual = np.empty(count)
-    for start in range(0, count, _BLOCK):
-        part = slice(start, start + _BLOCK)
-        block = RayLines(*(array[part] for array in rays))
-        paths[part] = _interpolate(frame, block, top_height_m)
-        residual[part] = _height_error(block, paths[part], top_height_m)
-    return paths, residual
-
-
-def path_points(paths: NDArray[np.float32], fraction: ArrayLike, top_height_m: float) -> NDArray[np.float32]:
-    """(N, S, 3) float32 frame coordinates x, y, height [m] of (N, 8) paths at (S,) or (N, S) fractions."""
-    s = np.atleast_2d(np.asarray(fraction, dtype=np.float32))
-    p = paths[:, :, None]
-    top = np.float32(top_height_m)
-    return np.stack(
-        [
-            p[:, 0] + s * (p[:, 1] + s * p[:, 2]),
-            p[:, 3] + s * (p[:, 4] + s * p[:, 5]),
-            top + s * (p[:, 6] + s * p[:, 7]),
-        ],
-        axis=-1,
-    )
-
-
-def _interpolate(frame: Frame, rays: RayLines, top_height_m: float) -> Floats:
-    """(N, 8) coefficients of the parabola through the frame coordinates of a ray at the nodes."""
-    _, s1, s2 = NODES
-    first, second, third = (frame.from_ecef(rays.at(node)) for node in NODES)
-    first[:, 2] = np.where(np.isnan(first[:, 2]), np.nan, top_height_m)
-    slope1, slope2 = (second - first) / s1, (third - first) / s2
-    bend = (slope2 - slope1) / (s2 - s1)
-    slope = slope1 - s1 * bend
-    horizontal = [(first[:, k], slope[:, k], bend[:, k]) for k in (0, 1)]
-    return np.stack([*horizontal[0], *horizontal[1], slope[:, 2], bend[:, 2]], axis=-1)
-
-
-def _height_error(rays: RayLines, paths: NDArray[np.float32], top_height_m: float) -> Floats:
-    """(N,) largest difference [m] between the float32 path's height and the geodetic height at the checks."""
-    fitted = path_points(paths, CHECKS, top_height_m)[..., 2].astype(np.float64)
-    exact = np.stack([normal_and_height(rays.at(check))[1] for check in CHECKS], axis=-1)
-    return np.abs(fitted - exact).max(axis=-1)

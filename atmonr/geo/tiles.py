@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from atmonr.geo.ellipsoid import Floats
 from atmonr.geo.frame import Frame
+from atmonr.geo.paths import parabolas
 from atmonr.geo.spread import R2
 
 _BLOCK = 32768  # rays cut together: bounds the memory of many cuts
@@ -105,15 +106,15 @@ class Tiling:
         """Cut rays where they pass from one tile into the next.
 
         Args:
-            paths: (R, 8) of `atmonr.geo.rays.fit_paths`.
+            paths: (R, 3, DEGREE + 1) of `atmonr.geo.paths.Paths`.
             shifts_m: By how much the borders are moved along x and y [m], for each ray or for all.
 
         Returns:
             (R, M - 1) fractions of each ray at which a run ends, ascending, infinite beyond the last, and
             (R, M) tile of each run, -1 beyond the last. M is the largest number of runs of any ray.
         """
-        paths = np.array(paths, np.float64)
-        paths[:, [0, 3]] -= np.asarray(shifts_m)
+        paths = parabolas(np.asarray(paths)[:, :2].astype(np.float64)).astype(np.float64, copy=False)
+        paths[..., 0] -= np.asarray(shifts_m)
         blocks = [self._crossings(paths[start : start + _BLOCK]) for start in range(0, len(paths), _BLOCK)]
         most = max((block.shape[1] for block in blocks), default=0)
         cuts = np.full((len(paths), most), np.inf, np.float32)
@@ -128,7 +129,7 @@ class Tiling:
         """(R, most) fractions at which rays meet a cut, ascending, then infinite."""
         roots = [
             root
-            for axis, cuts in ((paths[:, :3], self.x_cuts_m), (paths[:, 3:6], self.y_cuts_m))
+            for axis, cuts in ((paths[:, 0], self.x_cuts_m), (paths[:, 1], self.y_cuts_m))
             for cut in cuts
             for root in _roots(axis[:, 2], axis[:, 1], axis[:, 0] - cut)
         ]
@@ -142,9 +143,7 @@ class Tiling:
         ends = np.concatenate([cuts, np.full((len(cuts), 1), np.inf)], 1).astype(np.float64)
         starts = np.concatenate([np.zeros((len(cuts), 1)), cuts], 1)
         s = 0.5 * (np.minimum(starts, 1.0) + np.minimum(ends, 1.0))
-        p = paths[:, :, None]
-        x = p[:, 0] + s * (p[:, 1] + s * p[:, 2])
-        y = p[:, 3] + s * (p[:, 4] + s * p[:, 5])
+        x, y = (p[:, :1] + s * (p[:, 1:2] + s * p[:, 2:]) for p in (paths[:, 0], paths[:, 1]))
         return np.where(np.isfinite(starts), self.tile_at(x, y), -1).astype(np.int32)
 
 

@@ -25,11 +25,14 @@ FORMAT_VERSION = 1
 FORMAT_ATTRIBUTE = "atmonr_scene_format"
 
 RAY_DIMENSIONS = ("view", "line", "pixel")
-CHUNK = (15, 64, 64)
-SHARD_LINES, SHARD_PIXELS = 1024, 704  # a whole swath, as a rule
+CHUNK_VIEWS = 15
+_CHUNK_LINES = 256
+_SHARD_LINES, _SHARD_PIXELS = 1024, 704  # a whole swath, as a rule
 MISSING_QUALITY = 255
-_RAYS_AT_ONCE = CHUNK[0] * SHARD_PIXELS * 800  # bounds the memory of an ingest
+_RAYS_AT_ONCE = CHUNK_VIEWS * _SHARD_PIXELS * 800  # bounds the memory of an ingest
 
+# What tells where a line of sight is.
+SIGHT = ("latitude", "longitude", "surface_altitude", "sensor_zenith_angle", "sensor_azimuth_angle")
 GEOMETRY = tuple(name for name in QUANTITIES if name != "radiance")
 VIEW_VARIABLES = ("view_angle_deg", "wavelength_nm", "band", "solar_irradiance", "holdout")
 REQUIRED = ("reflectance", *GEOMETRY, "valid", *VIEW_VARIABLES, "band_wavelength_nm")
@@ -88,11 +91,16 @@ _VIEW_ATTRIBUTES: dict[str, dict[str, Any]] = {
     "pixel": {"long_name": "pixel of the granule, counted eastwards"},
 }
 
+# Compressed, these would be half as large and take three times as long to load, with a GPU waiting.
+_EVERY_TRAINING_READS = ("reflectance", *SIGHT)
+# Five times as fast to write as zstd, twice as fast to read, for a tenth more space.
+_COMPRESSOR = BloscCodec(cname="lz4", clevel=5, shuffle="shuffle")
+
 
 def views_at_once(shape: tuple[int, int, int]) -> int:
     """How many views are worked on together and make a shard: whole chunks, some millions of rays."""
     fitting = _RAYS_AT_ONCE // (shape[1] * shape[2])
-    return min(shape[0], max(1, fitting // CHUNK[0]) * CHUNK[0])
+    return min(shape[0], max(1, fitting // CHUNK_VIEWS) * CHUNK_VIEWS)
 
 
 def scene_name(name: str) -> str:
@@ -172,9 +180,10 @@ def _create_rays(
     attributes: dict[str, Any],
     dtype: str = "float32",
 ) -> zarr.Array[Any]:
-    chunks = tuple(min(size, limit) for size, limit in zip(shape, CHUNK, strict=True))
+    views, lines, pixels = shape
+    chunks = (min(views, CHUNK_VIEWS), _even(lines, _CHUNK_LINES), _even(pixels, _SHARD_PIXELS))
     # A shard is a whole number of chunks.
-    limits = (shard_views, min(shape[1], SHARD_LINES), min(shape[2], SHARD_PIXELS))
+    limits = (shard_views, min(lines, _SHARD_LINES), chunks[2])
     shards = tuple(-(-limit // chunk) * chunk for limit, chunk in zip(limits, chunks, strict=True))
     return group.create_array(
         name,
@@ -182,14 +191,18 @@ def _create_rays(
         dtype=dtype,
         chunks=chunks,
         shards=shards,
-        # Five times as fast to write as zstd, twice as fast to read, for a tenth more space.
-        compressors=(BloscCodec(cname="lz4", clevel=5, shuffle="shuffle"), Crc32cCodec()),
+        compressors=(Crc32cCodec(),) if name in _EVERY_TRAINING_READS else (_COMPRESSOR, Crc32cCodec()),
         fill_value=np.nan if dtype.startswith("float") else MISSING_QUALITY if name == "quality" else 0,
         dimension_names=RAY_DIMENSIONS,
         attributes=attributes,
         # A shard without valid rays is written too: then a missing file always means damage.
         config={"write_empty_chunks": True},
     )
+
+
+def _even(size: int, most: int) -> int:
+    """The largest part when a size is cut into as few even parts as `most` allows."""
+    return math.ceil(size / math.ceil(size / most))
 
 
 def _create(

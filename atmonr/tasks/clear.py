@@ -38,7 +38,7 @@ def even_sample(rays: int, most: int = _RAYS) -> Tensor:
 @torch.no_grad()
 def glance(camera: Camera, rays: RayTable, chosen: Tensor) -> Glance:
     """Looks at chosen rays of a table."""
-    chosen = chosen.to(rays.path.device)
+    chosen = chosen.to(rays.view.device)
     batch = rays.take(chosen)
     return Glance(batch.reflectance, camera.sky(batch), rays.view[chosen].long(), batch.band)
 

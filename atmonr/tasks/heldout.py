@@ -53,7 +53,7 @@ def render(camera: Camera, table: RayTable, chosen: torch.Tensor) -> torch.Tenso
         rays = table.take(part)
         total = torch.zeros_like(rays.reflectance)
         for place in QUARTERS:
-            middle = table.length_m.new_tensor(place).expand(len(part), camera.samples, 3)
+            middle = rays.length_m.new_tensor(place).expand(len(part), camera.samples, 3)
             total += camera.look(rays, middle)[-1].reflectance / len(QUARTERS)
         parts.append(total)
     return torch.cat(parts)

@@ -11,7 +11,7 @@ from atmonr.config import Config
 from atmonr.layout import Layout, layout, predict, pull_order
 from atmonr.run import Run
 
-RAY_BYTES = 41  # of the table that a rank holds on its device, see `atmonr.feed.rays.RayTable`
+RAY_BYTES = 25  # of the table that a rank holds on its device, see `atmonr.feed.rays.RayTable`
 
 
 @dataclass(frozen=True)

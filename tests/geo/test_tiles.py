@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atmonr.geo.frame import Frame
-from atmonr.geo.rays import fit_paths, path_points, trace
+from atmonr.geo.paths import path_points, paths_of
 from atmonr.geo.tiles import Tiling
 
 BOX = ((-60e3, -90e3, 0.0), (50e3, 80e3, 20e3))
@@ -76,7 +76,8 @@ def slanted_paths(centre: tuple[float, float]) -> np.ndarray:
     x, y = rng.uniform(-30e3, 30e3, 300), rng.uniform(-50e3, 50e3, 300)
     latitude, longitude, _ = frame.to_geodetic(np.stack([x, y, np.zeros(300)], -1))
     zenith, azimuth = rng.uniform(0, 70, 300), rng.uniform(-180, 180, 300)
-    return fit_paths(frame, trace(latitude, longitude, 0.0, zenith, azimuth, 20e3), 20e3)[0]
+    seen = (values.astype(np.float32) for values in (latitude, longitude, 0.0 * x, zenith, azimuth))
+    return paths_of(frame, 20e3, *seen).path
 
 
 @pytest.mark.parametrize("centre", [(10.0, 20.0), (-30.0, 180.0), (89.9, 0.0), (0.0, -90.0)])
@@ -87,7 +88,7 @@ def test_every_point_of_a_ray_lies_in_the_tile_of_its_run(centre: tuple[float, f
     ends, runs = cut.runs(paths)
     assert runs.shape == (300, ends.shape[1] + 1)
     s = np.linspace(0, 1, 997, dtype=np.float32)
-    points = path_points(paths, s, 20e3)
+    points = path_points(paths, s)
     run = (s[None, :, None] >= ends[:, None]).sum(-1)
     told = np.take_along_axis(runs, run, 1)
     found = cut.tile_at(points[..., 0], points[..., 1])
@@ -114,7 +115,8 @@ def test_runs_by_moved_borders_are_those_of_a_tiling_with_such_borders() -> None
 
 def test_a_ray_that_leaves_a_tile_and_comes_back_has_a_run_for_each_visit() -> None:
     cut = Tiling(Frame(0.0, 0.0, *BOX), (0.0,), ())
-    path = np.array([[100.0, -1000.0, 1000.0, 0.0, 0.0, 0.0, -20e3, 0.0]])  # x = 100 - 1000 s + 1000 s^2
+    path = np.zeros((1, 3, 5))
+    path[0, 0, :3] = 100.0, -1000.0, 1000.0  # x = 100 - 1000 s + 1000 s^2
     ends, runs = cut.runs(path)
     assert runs.tolist() == [[1, 0, 1]]
     assert ends[0] == pytest.approx(np.roots([1000, -1000, 100])[::-1], rel=1e-6)
@@ -122,10 +124,11 @@ def test_a_ray_that_leaves_a_tile_and_comes_back_has_a_run_for_each_visit() -> N
 
 def test_a_ray_along_a_border_belongs_to_one_side() -> None:
     cut = Tiling(Frame(0.0, 0.0, *BOX), (0.0,), (0.0,))
-    path = np.array([[0.0, 0.0, 0.0, 500.0, 100.0, 0.0, -20e3, 0.0]])
+    path = np.zeros((1, 3, 5))
+    path[0, 1, :2] = 500.0, 100.0
     assert cut.runs(path)[1].tolist() == [[3]]
 
 
 def test_no_ray_has_no_run() -> None:
-    ends, runs = tiling(4).runs(np.empty((0, 8)))
+    ends, runs = tiling(4).runs(np.empty((0, 3, 5)))
     assert len(ends) == len(runs) == 0

@@ -77,7 +77,7 @@ def test_a_granule_of_33_million_rays_has_no_ray_too_many(scene: Scene) -> None:
     """Positions of more than 2^24 rays do not fit into float32."""
     camera = Camera(build_field(make_config(), setting_of(scene)), make_config())
     one = load_rays(scene, np.array([40]), CPU)
-    first = {name: getattr(one, name)[:1] for name in ("path", "length_m", "reflectance", "view")}
-    many = {name: values.expand(2**25, *values.shape[1:]) for name, values in first.items()}
+    first = {name: getattr(one, name)[..., :1] for name in ("sight", "reflectance", "view")}
+    many = {name: values.expand(*values.shape[:-1], 2**25) for name, values in first.items()}
     start(camera, replace(one, **many))
     assert torch.isfinite(camera.field.surface.place.bias).all()

@@ -184,9 +184,8 @@ def test_a_tile_without_rays_learns_nothing_and_does_no_harm(scene: Scene) -> No
 
 def load_nothing(scene: Scene) -> object:
     table = load_rays(scene, np.flatnonzero(~scene.holdout), ALONE.device)
-    return replace(
-        table, **{name: getattr(table, name)[:0] for name in ("path", "length_m", "reflectance", "view")}
-    )
+    names = ("sight", "reflectance", "view")
+    return replace(table, **{name: getattr(table, name)[..., :0] for name in names})
 
 
 @pytest.mark.slow

@@ -262,9 +262,9 @@ def test_each_ray_is_rendered_by_itself(scene: Scene, rays: RayBatch) -> None:
     jitter = anywhere(camera, rays)
     together = camera.look(rays, jitter)[-1].reflectance
     part = slice(5, 17)
-    torch.testing.assert_close(
-        camera.look(rays.select(part), jitter[part])[-1].reflectance, together[part], rtol=1e-6, atol=1e-8
-    )
+    some = RayBatch(**{name: values[part] for name, values in vars(rays).items()})
+    alone = camera.look(some, jitter[part])[-1].reflectance
+    torch.testing.assert_close(alone, together[part], rtol=1e-6, atol=1e-8)
 
 
 def brightened(camera: Camera, bias: float) -> Camera:

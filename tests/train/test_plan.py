@@ -94,15 +94,13 @@ def test_the_bytes_of_a_ray_are_those_of_the_table(tmp_path: Path) -> None:
     import torch
 
     table = RayTable(
-        path=torch.zeros(3, 8),
-        length_m=torch.zeros(3),
+        sight=torch.zeros(5, 3),
         reflectance=torch.zeros(3),
         view=torch.zeros(3, dtype=torch.uint8),
         view_band=torch.zeros(1, dtype=torch.int64),
         footprint=torch.zeros(1, 6, 4),
         frame=None,  # type: ignore[arg-type]
         top_height_m=0.0,
-        exact=None,
     )
     assert table.bytes_per_ray == RAY_BYTES
 
