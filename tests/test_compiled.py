@@ -41,6 +41,7 @@ def test_threads_are_as_many_as_told_or_as_there_are_processors(
     assert default_threads() == (expected or 2)
 
 
+@pytest.mark.slow
 def test_where_no_cache_can_be_kept_it_is_compiled_all_the_same(tmp_path: Path) -> None:
     """As in an image that nobody can write to, with a home that is not there."""
     script = """

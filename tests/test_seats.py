@@ -77,6 +77,7 @@ def test_every_rank_refuses_to_share_a_gpu(mpi_python: Launch) -> None:
     assert "share GPU GPU-a" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("names", "wish", "carrier"), [("GPU-a,GPU-a", "share", "gloo"), ("GPU-a,GPU-b", "refuse", "nccl")]
 )

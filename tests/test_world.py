@@ -148,6 +148,7 @@ def test_one_process_needs_no_group() -> None:
         assert world.exchange_(torch.arange(3.0), [3], [3]).tolist() == [0.0, 1.0, 2.0]
 
 
+@pytest.mark.slow
 def test_two_mpi_ranks_talk(mpi_python: Launch) -> None:
     done = mpi_python(2, "-c", TALK)
     assert done.returncode == 0, done.stderr

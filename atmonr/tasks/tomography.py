@@ -27,6 +27,7 @@ from atmonr.tasks.view import Camera
 
 FIRST_ORDERS = 4  # of scattering, before training: enough for the nearly clear field that it starts from
 POINTS_AT_ONCE = 2**18
+_SOONER = 8  # how many times as often a warm start solves for the light in the beginning
 
 
 def setting_of(scene: Scene) -> Setting:
@@ -83,7 +84,11 @@ class Tomography:
 
     def after_step(self, step: int) -> None:
         """Solves for the light in the cloud as it now is, every so many steps."""
-        if (step + 1) % self._config.light.every_steps == 0:
+        every = self._config.light.every_steps
+        if self._config.train.warm_start is not None and step < every:
+            # A learned decoder makes cloud within tens of steps, and the light has to keep up.
+            every = max(1, every // _SOONER)
+        if (step + 1) % every == 0:
             self._solve_light(self._config.light.orders)
 
     def evaluate(self, step: int) -> dict[str, float]:

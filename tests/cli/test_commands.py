@@ -137,7 +137,7 @@ def test_a_dry_run_prints_the_plan_of_many_ranks_and_meets_none(
         "1      2-3    50%   b",
         "",
         "scene  rays     rays/rank  MB/rank  steps left",
-        "a      1000000  1000000    41.0     9",
+        "a      1000000  1000000    25.0     9",
         "b      ?        ?          ?        9",
         "c      9        9          0.0      9",
     ]

@@ -44,6 +44,7 @@ def test_an_error_on_one_rank_is_told_and_ends_all_with_its_code(
     assert "terminate called" not in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("debug", "error", "code"),
     [

@@ -100,6 +100,7 @@ def test_a_wide_slab_is_the_exact_plane_parallel_solution(
     assert light.ground[4, 4].item() == pytest.approx(transmitted, rel=0.03)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", [1.0, 6.0])
 def test_a_slab_neither_makes_nor_loses_light(depth: float) -> None:
     """Flux up at the top, by an integral over the solved source function, and what reaches the ground."""
@@ -153,6 +154,7 @@ def test_turning_scene_and_sun_together_turns_the_light() -> None:
     torch.testing.assert_close(torch.rot90(light.ground, -1, (0, 1)), turned.ground, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_warm_start_ends_where_a_cold_start_does() -> None:
     shape, spacing = (9, 15, 15), (150.0, 150.0, 120.0)
     sun = towards(0.5, 0.2, 0.8, (15, 15))

@@ -52,6 +52,7 @@ def test_a_layer_that_absorbs_nothing_conserves_energy(slab: SlabMaker, optical_
     assert reflected + passed == pytest.approx(1.0, abs=0.003)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optical_depth", [2.0, 32.0])
 def test_the_albedo_of_a_layer_is_that_of_followed_photons(slab: SlabMaker, optical_depth: float) -> None:
     reflected, _ = albedo_and_transmittance(shine(build_medium(slab(optical_depth, levels=40))))
@@ -106,6 +107,7 @@ def test_energy_is_conserved_where_cells_are_thick_and_edges_sharp(box: Volume) 
     assert float(light.up_YX.sum() + light.down_YX.sum()) == pytest.approx(lost, rel=0.01)
 
 
+@pytest.mark.slow
 def test_a_quarter_turn_of_cloud_and_sun_changes_nothing(box: Volume) -> None:
     random = np.random.default_rng(1)
     lumpy = replace(
@@ -120,6 +122,7 @@ def test_a_quarter_turn_of_cloud_and_sun_changes_nothing(box: Volume) -> None:
     torch.testing.assert_close(again, light.up_YX, rtol=2e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_starting_from_a_solution_takes_fewer_iterations(slab: SlabMaker) -> None:
     medium = build_medium(slab(16.0))
     ground = torch.zeros(medium.cloud_ZYX.shape[1:])

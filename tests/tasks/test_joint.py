@@ -51,6 +51,7 @@ def joint(scenes: list[Scene], config: Config | None = None) -> JointTomography:
     return task
 
 
+@pytest.mark.slow
 def test_the_decoder_is_shared_and_tables_air_and_ground_are_not(scenes: list[Scene]) -> None:
     task = joint(scenes)
     losses: list[float] = []
@@ -121,6 +122,7 @@ def test_a_new_scene_starts_with_the_decoder_of_another_run(scenes: list[Scene],
     assert torch.equal(task.field.media[0].grid.table, table)  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 def test_a_decoder_that_does_not_fit_is_refused(scenes: list[Scene], tmp_path: Path) -> None:
     config = config_of(train={"steps": 2})
     train(config, [scenes[0].path], tmp_path / "run", recipe=RECIPE, resume=False, world=ALONE, quiet=True)

@@ -162,6 +162,7 @@ def poisoned(tmp_path_factory: pytest.TempPathFactory) -> Scene:
     return make_scene(tmp_path_factory.mktemp("poisoned"), fields)
 
 
+@pytest.mark.slow
 def test_held_out_views_teach_nothing(scene: Scene, poisoned: Scene) -> None:
     first, second = make_task(scene), make_task(poisoned)
     assert not set(first.rays.view.tolist()) & set(range(5, 90, 10))
@@ -171,6 +172,7 @@ def test_held_out_views_teach_nothing(scene: Scene, poisoned: Scene) -> None:
     assert first.evaluate(25) != second.evaluate(25)
 
 
+@pytest.mark.slow
 def test_scores_are_those_of_all_held_out_rays_and_change_nothing(scene: Scene, tmp_path: Path) -> None:
     task, unwatched = make_task(scene), make_task(scene)
     for each in (task, unwatched):
@@ -201,6 +203,7 @@ def test_scores_are_those_of_all_held_out_rays_and_change_nothing(scene: Scene, 
     assert train(task, stop=23, start=20) == train(unwatched, stop=23, start=20)
 
 
+@pytest.mark.slow
 def test_scores_leave_out_what_the_granule_does_not_hold(tmp_path: Path) -> None:
     """Missing pixels must not be compared as if both pictures had them."""
     fields = make_fields()
