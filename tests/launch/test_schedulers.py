@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import submitit
 from campaigns import frozen, real_place
 from typer.testing import CliRunner
 
@@ -181,11 +182,15 @@ if name == "qsub":
     number = len(list(here.glob("*.script"))) + 1
     (here / f"{number}.script").write_text(text)
     array = re.search(r"^#PBS -J 0-([0-9]+)$", text, re.M)
+    after = re.search(r"^#PBS -W depend=afterany:(.*)$", text, re.M)
+    needed = set(re.findall(r"([0-9]+)(?:\\[\\])?[.]s", after[1] if after else ""))
+    pids = [path.read_text() for path in here.glob("*.pid") if re.match("[0-9]+", path.name)[0] in needed]
+    wait = "".join(f"while grep -qs '^State:.[^Z]' /proc/{pid}/status; do sleep 0.2; done; " for pid in pids)
     ids = [f"{number}[{i}].s" for i in range(int(array[1]) + 1)] if array else [f"{number}.s"]
     for job in ids:
         log = open(here / f"{job}.log", "w")
-        run = subprocess.Popen(["bash", words[0]], env={**os.environ, "PBS_JOBID": job}, stdout=log,
-                               stderr=log, start_new_session=True)
+        run = subprocess.Popen(["bash", "-c", wait + "exec bash $0", words[0]], stdout=log, stderr=log,
+                               env={**os.environ, "PBS_JOBID": job}, start_new_session=True)
         (here / f"{job}.pid").write_text(str(run.pid))
     print(f"{number}[].s" if array else ids[0])
 elif name == "qstat":
@@ -220,6 +225,30 @@ def test_jobs_of_pbs_run_are_seen_and_are_deleted(pbs: Path) -> None:
     assert Pbs().alive([*one, *many, "9.s"]) == {*one, *many}
     Pbs().cancel([many[1], *one])
     wait_until(lambda: Pbs().alive([*one, *many]) == {many[0], many[2]})
+
+
+def test_submitit_finds_the_plug_in_and_runs_functions_with_it(pbs: Path) -> None:
+    executor = submitit.AutoExecutor(pbs / "pickles", cluster="pbs")
+    executor.update_parameters(name="power", timeout_min=5, cpus_per_task=2)
+    jobs = [executor.submit(pow, 2, 5), executor.submit(pow, 2)]
+    assert jobs[0].result() == 32
+    with pytest.raises(submitit.core.utils.FailedJobError, match="pow"):
+        jobs[1].result()
+    assert "Job completed successfully" in jobs[0].stdout()
+    assert jobs[0].job_id == "1.s" and jobs[0].done()
+    with pytest.raises(ValueError, match="tasks_per_node: no parameter of PBS jobs"):
+        executor.update_parameters(tasks_per_node=2)
+
+
+def test_a_job_of_pbs_waits_for_others(pbs: Path) -> None:
+    (pbs / "job").mkdir()
+    first = [sys.executable, "-c", f"import time; time.sleep(1); open({str(pbs / 'first')!r}, 'w')"]
+    then = [sys.executable, "-c", f"import os; os.rename({str(pbs / 'first')!r}, {str(pbs / 'then')!r})"]
+    jobs = Pbs().submit(Order("first", first, Pool(), 2, 10, pbs / "job"))
+    (pbs / "other").mkdir()
+    Pbs().submit(Order("then", then, Pool(), 1, 10, pbs / "other", after=jobs))
+    assert "#PBS -W depend=afterany:1[].s" in (pbs / "pbs" / "2.script").read_text().splitlines()
+    wait_until((pbs / "then").exists)
 
 
 def test_a_campaign_runs_on_pbs(pbs: Path) -> None:
