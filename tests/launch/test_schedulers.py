@@ -142,6 +142,32 @@ def test_topping_up_twice_submits_nothing_twice(tmp_path: Path) -> None:
     assert Driver(folder, scheduler).cancel() == 4
 
 
+def test_what_must_not_begin_yet_is_queued_behind_what_it_waits_for(tmp_path: Path) -> None:
+    pools = {"gpu": {"max_jobs": 4, "slots": 4}, "cpu": {"max_jobs": 5, "slots": 2}}
+    folder = frozen(tmp_path / "campaign", 100, pool="cpu", pools=pools)
+    orders: list[Order] = []
+
+    class Keeping(Counting):
+        def submit(self, order: Order) -> list[str]:
+            orders.append(order)
+            return super().submit(order)
+
+    scheduler = Keeping()
+    started = Driver(folder, scheduler).top_up(ahead=True)
+    assert started.alive == {"gpu": 4, "cpu": 5}
+    told = [(order.name, order.count, "--canaries" in order.command, list(order.after)) for order in orders]
+    assert told == [
+        ("try-cpu", 4, True, []),  # eight canaries, two a job
+        ("try-cpu", 1, False, ["j0", "j1", "j2", "j3"]),
+        ("try-gpu", 2, True, ["j0", "j1", "j2", "j3"]),  # theirs, as soon as those scenes are there
+        ("try-gpu", 2, False, ["j0", "j1", "j2", "j3", "j4", "j5", "j6"]),
+    ]
+    assert Driver(folder, scheduler).top_up(ahead=True).jobs == ()
+    # Whoever is there to wait submits what may begin, and no more.
+    scheduler.jobs = []
+    assert Driver(folder, scheduler).top_up().alive == {"gpu": 0, "cpu": 4}
+
+
 def test_two_drivers_do_not_submit_at_once(tmp_path: Path) -> None:
     folder = frozen(tmp_path / "campaign", 1, pools={"gpu": {}})
 
@@ -262,8 +288,23 @@ def test_a_campaign_runs_on_pbs(pbs: Path) -> None:
     assert jobs == {"1.s"}
 
 
+def test_one_submit_is_enough_where_scenes_are_made_in_jobs_of_their_own(pbs: Path) -> None:
+    campaign = real_place(pbs, "pbs", granules=3)
+    with open(pbs / "site.toml", "a") as site:
+        site.write("[gpu]\nmax_jobs = 2\n[cpu]\nmax_jobs = 2\n")
+    with open(campaign, "a") as file:
+        file.write("[care]\ncanaries = 1\n")
+    done = CliRunner().invoke(app, ["submit", campaign], catch_exceptions=False)
+    assert "submitted 4 jobs: 1.s, 2.s, 3.s, 4.s" in done.stdout
+    wait_until(lambda: status_of(Folder.open(pbs / "campaign"))["counts"] == {"done": 6})
+    tasks = status_of(Folder.open(pbs / "campaign"))["tasks"]
+    assert all(row["attempts"] == 1 for row in tasks)
+    by_kind = {kind: {row["job"] for row in tasks if row["kind"] == kind} for kind in ("scene", "field")}
+    assert by_kind == {"scene": {"1.s", "2.s"}, "field": {"3.s", "4.s"}}
+
+
 def wait_until(happens: object) -> None:
-    over = time.monotonic() + 20
+    over = time.monotonic() + 120
     while not happens():  # type: ignore[operator]
         assert time.monotonic() < over
         time.sleep(0.05)
