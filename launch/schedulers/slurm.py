@@ -72,6 +72,9 @@ class Slurm:
                 NODE_STATES,
                 "--starttime",
                 "now-7days",
+                # Without an end, and asked for a state, sacct looks at the one moment of the start.
+                "--endtime",
+                "now",
                 "--jobs",
                 ",".join(parents),
                 "--format",
