@@ -109,6 +109,9 @@ def _exports(export: Export, here: str, extract: str) -> list[Stage]:
         pictures = f"{here}/pictures"
         scoring = ("evaluate", extract, "--run", RUN, "-o", score, "--pictures", pictures)
         stages.append(Stage("evaluate", scoring, score))
+    if export.quicklook:
+        sections = f"{here}/sections.png"
+        stages.append(Stage("quicklook", ("quicklook", extract, "-o", sections, "--quiet"), sections))
     # One stage each: a film that was interrupted must not keep the others from being made.
     for wanted, name in ((export.vdb, "cloud.vdb"), (export.video, "cloud.mp4"), (export.html, "cloud.html")):
         if wanted:

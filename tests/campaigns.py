@@ -280,6 +280,7 @@ def real_place(tmp_path: Path, scheduler: str = "local", granules: int = 2) -> s
     )
     (tmp_path / "campaign.toml").write_text(
         'name = "try"\nfolder = "campaign"\nsite = "site.toml"\n'
-        '[granules]\nfiles = ["*.nc"]\n[config]\nfile = "config.toml"\n[export]\nevaluate = false\n'
+        '[granules]\nfiles = ["*.nc"]\n[config]\nfile = "config.toml"\n'
+        "[export]\nevaluate = false\nquicklook = false\n"
     )
     return str(tmp_path / "campaign.toml")

@@ -81,6 +81,7 @@ file = "config.toml"
 canaries = 2
 [export]
 evaluate = false
+quicklook = false
 """
 
 
