@@ -93,6 +93,7 @@ def _field_task(
         "size_bytes": scene.facts["size_bytes"],
         "seed": config.train.seed,
         "batch_rays": config.train.batch_rays,
+        "ray_chunks": config.train.ray_chunks,
         "config_file": config_file,
         "extract": extract,
         "parts": parts,

@@ -36,7 +36,14 @@ def tasks_of(granules: int, *, pool: str = "gpu") -> list[Task]:
         }
         ingest = Stage("ingest", ("ingest", name, "-o", facts["scene"]), facts["scene"])
         scenes.append(Task(key, "scene", name, "", pool, "", (ingest,), facts))
-        more = {"size_bytes": 1000, "seed": 0, "batch_rays": 64, "steps": 10, "config_file": "configs/c.toml"}
+        more = {
+            "size_bytes": 1000,
+            "seed": 0,
+            "batch_rays": 64,
+            "ray_chunks": 2,
+            "steps": 10,
+            "config_file": "configs/c.toml",
+        }
         field_key = key_of({"field": number})
         here = f"tasks/{field_key[:2]}/{field_key}"
         stages = (
