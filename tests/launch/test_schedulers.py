@@ -197,6 +197,21 @@ def test_local_workers_outlive_who_started_them_and_can_be_ended(tmp_path: Path)
     wait_until(lambda: Local().alive([job]) == set())
 
 
+def test_a_local_worker_waits_for_others(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    first = [sys.executable, "-c", f"import time; time.sleep(1); open({str(tmp_path / 'first')!r}, 'w')"]
+    then = [
+        sys.executable,
+        "-c",
+        f"import os; os.rename({str(tmp_path / 'first')!r}, {str(tmp_path / 'then')!r})",
+    ]
+    jobs = Local().submit(Order("first", first, Pool(), 1, 10, tmp_path / "one"))
+    (later,) = Local().submit(Order("then", then, Pool(), 1, 10, tmp_path / "two", after=jobs))
+    assert Local().alive([*jobs, later]) == {*jobs, later}
+    wait_until((tmp_path / "then").exists)
+
+
 # PBS with its programs played by one script: qsub starts the jobs, qstat tells, qdel ends.
 PBS = """\
 import json, os, pathlib, re, signal, subprocess, sys
