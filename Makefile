@@ -31,8 +31,7 @@ system:
 			install --no-install-recommends $$missing >/dev/null; \
 	else echo "not installed, so tests that need them are skipped:$$missing"; fi
 
-# `pytest` alone runs two more slabs of known optical depth, one more scene of clear air and cloud, and the lives of
-# ten thousand tasks.
+# `pytest` alone runs two more slabs of known optical depth and one more scene of clear air and cloud.
 test: system lint
 	$(BIN)/pytest -n 2 --dist worksteal -m 'not long'
 

@@ -21,7 +21,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from atmonr.config_errors import explain
 from atmonr.errors import ConfigError
 
-# What may change between a run and its resumption: where it runs, how often it writes, how long it goes on.
+# What may change between a run and its resumption: where and in how many parts it runs, how often it writes,
+# how long it goes on.
 # Everything else decides what is learned and how each step is computed, and so is the run's identity.
 # train.steps is here so that --resume with more steps extends a run.
 NOT_IDENTITY: dict[str, Any] = {
@@ -29,6 +30,7 @@ NOT_IDENTITY: dict[str, Any] = {
     "world": {"ranks_per_scene"},
     "train": {
         "steps",
+        "ray_chunks",
         "checkpoint_every_steps",
         "checkpoint_every_minutes",
         "keep_checkpoints",
@@ -130,6 +132,7 @@ class TrainConfig(Section):
 
     steps: int = Field(5000, ge=1)
     batch_rays: int = Field(1024, ge=1)  # of each scene
+    ray_chunks: int = Field(1, ge=1)  # parts of a batch, one after the other: less memory, the same step
     warm_start: str | None = Field(None, min_length=1)  # folder of a run whose decoder to begin with
     learning_rate: float = Field(3e-3, gt=0, le=1)
     table_learning_rate: float = Field(2e-2, gt=0, le=1)  # of hash tables, whose entries few rays touch

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from atmonr.errors import ResumeError
-from launch.attempts import State, ended, read_state
+from launch.attempts import NEW, State, ended, state_of
 from launch.campaign_file import Care
+from launch.disk import names_in
 from launch.folder import Folder
 from launch.policy import DONE, POLICIES, Verdict
 from launch.task import Task
@@ -54,13 +55,13 @@ class Board:
         self._folder = folder
         self._care = care
         self._final: dict[str, State] = {}
+        self._ended: set[str] = set()  # those of the final ones that are not done
         self._running: dict[str, State] = {}
+        self._listed: dict[str, tuple[list[str], State]] = {}  # names in the folders of those that are ready
         self._lifted_s = folder.lifted_s
         self._places: dict[str, Path] = {}
         self._counts: dict[str, Counter[str]] = {"scene": Counter(), "field": Counter()}
-        self._canaries = {
-            kind: [task.key for task in tasks if task.kind == kind][: care.canaries] for kind in self._counts
-        }
+        self._canaries = {kind: canaries_of(tasks, kind, care) for kind in self._counts}
         self._totals = Counter(task.kind for task in tasks)
         # A field after its scene: wherever a worker begins to look, something to do is near.
         fields: dict[str, list[str]] = {}
@@ -80,15 +81,22 @@ class Board:
         if (running := self._running.pop(key, None)) is not None and not ended(folder, running.number):
             self._running[key] = running
             return running
+        names = names_in(folder)
+        listed, state = self._listed.get(key, ([], NEW))
         try:
-            state = read_state(folder)
+            # Records never change, so those of a task that waits for its next attempt are not read again.
+            state = state if names == listed else state_of(folder, names)
         except ResumeError as error:
             # One damaged file must not hide all other tasks.
             state = State("failed", 0, {}, {}, Verdict("failed", "bug", f"{DAMAGED}: {error}"))
         if state.status == "running":
             self._running[key] = state
+        elif not state.final:
+            self._listed[key] = (names, state)
         if state.final:
             self._final[key] = state
+            if state.status != DONE:
+                self._ended.add(key)
             kind = self.tasks[key].kind
             if state.status == DONE or state.end.get("time_s", 0.0) >= self._lifted_s:
                 self._counts[kind][DONE if state.status == DONE else state.verdict.failure] += 1
@@ -163,22 +171,32 @@ class Board:
         return None
 
     def learn(self) -> None:
-        """Take over which tasks are done, without reading their records."""
-        for key in self._folder.marked_done():
-            if key in self.tasks and key not in self._final:
+        """Take over which tasks are done, without reading their records, and pass over them from now on."""
+        for key in self._folder.marked_done() - self._final.keys():
+            if key in self.tasks:
                 self._final[key] = State(DONE, 0, {}, {}, Verdict(DONE))
                 self._counts[self.tasks[key].kind][DONE] += 1
+        place, before = self._cursor, len(self._order)
+        self._order = [key for key in self._order if key not in self._final or key in self._ended]
+        self._cursor = place * len(self._order) // max(1, before)
 
     def forget(self) -> None:
         """Look anew at tasks that ended without success, since somebody may have asked for them again."""
-        self._final = {key: state for key, state in self._final.items() if state.status == DONE}
-        for kind, counts in self._counts.items():
+        for key in self._ended:
+            del self._final[key]
+        self._ended.clear()
+        for counts in self._counts.values():
+            done = counts[DONE]
             counts.clear()
-            counts[DONE] = sum(self.tasks[key].kind == kind for key in self._final)
+            counts[DONE] = done
 
     def admitted(self, task: Task) -> bool:
         """Whether enough of the tasks that go first have succeeded, or this is one of them."""
         return task.key in self._canaries[task.kind] or self._gate_is_open(task.kind)
+
+    def goes_first(self, task: Task) -> bool:
+        """Whether others of its kind wait for how this one ends."""
+        return task.key in self._canaries[task.kind] and not self._gate_is_open(task.kind)
 
     def _gate_is_open(self, kind: str) -> bool:
         canaries = self._canaries[kind]
@@ -194,6 +212,11 @@ class Board:
             if self.tasks[key].kind == kind and state.verdict.failure == cause and state.status != "done":
                 return f"{self.tasks[key].name}: {state.verdict.reason}"
         return "no example is known"
+
+
+def canaries_of(tasks: Sequence[Task], kind: str, care: Care) -> list[str]:
+    """Keys of the tasks of a kind that go first."""
+    return [task.key for task in tasks if task.kind == kind][: care.canaries]
 
 
 def counts_of(statuses: Mapping[str, str]) -> dict[str, int]:

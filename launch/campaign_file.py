@@ -58,6 +58,7 @@ class Export(Section):
     """What is made of every extract."""
 
     evaluate: bool = True  # scores on held-out views, and pictures
+    quicklook: bool = True  # a picture of sections and cloud tops
     vdb: bool = False
     video: bool = False
     html: bool = False

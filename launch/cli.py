@@ -211,6 +211,7 @@ def work(
     gpus: Annotated[int, typer.Option(min=0)] = 0,
     cpus: Annotated[int, typer.Option(min=1)] = 1,
     job: Annotated[str, typer.Option(help="Id of the job.")] = "",
+    canaries: Annotated[bool, typer.Option("--canaries", help="Only what goes first.")] = False,
     expect: Annotated[
         list[str] | None, typer.Option(metavar="KIND=S", help="Time that a task takes.")
     ] = None,
@@ -220,7 +221,7 @@ def work(
     from launch.work import work as do
 
     task_s = {kind: float(seconds) for kind, _, seconds in (pair.partition("=") for pair in expect or ())}
-    sys.exit(do(Work(folder, job, pool, slots, gpus, cpus, wall_s, grace_s, task_s)))
+    sys.exit(do(Work(folder, job, pool, slots, gpus, cpus, wall_s, grace_s, task_s, canaries)))
 
 
 def _folder(campaign: Path) -> Folder:
@@ -240,7 +241,7 @@ def _drive(folder: Folder, wait: bool, every_s: float) -> None:
 
     driver = Driver(folder)
     if not wait:
-        _tell(driver.top_up())
+        _tell(driver.top_up(ahead=True))
         return
     driver.wait(every_s=every_s, tell=_tell)
     typer.echo("\n".join(summary(status_of(folder))))

@@ -34,9 +34,12 @@ def publish(path: Path, record: Mapping[str, Any], *, durable: bool = True) -> b
     """
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
     with store_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            _write(temporary, record, durable)
+            try:
+                _write(temporary, record, durable)
+            except FileNotFoundError:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                _write(temporary, record, durable)
             taken = _link(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)

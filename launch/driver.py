@@ -23,7 +23,7 @@ from launch.disk import publish
 from launch.folder import Folder
 from launch.schedulers import Order, Scheduler, scheduler_of
 from launch.site import Cost, Pool
-from launch.task import Task
+from launch.waves import Wave, waves
 
 MOST_AT_ONCE = 250  # jobs of one array
 # Whoever is submitting for longer than this was killed meanwhile.
@@ -63,11 +63,11 @@ class Driver:
         self._care = Care(**self._settings["care"])
         self._cost = Cost(**self._settings["cost"])
 
-    def top_up(self, *, limit: int | None = None) -> Started:
+    def top_up(self, *, ahead: bool = False) -> Started:
         """Start the workers that are missing.
 
         Args:
-            limit: At most so many jobs in each pool.
+            ahead: Also queue those for what must not begin yet, behind what it waits for.
 
         Raises:
             UsageError: If somebody else is submitting at this moment.
@@ -77,24 +77,25 @@ class Driver:
             board = Board(self._folder, self._tasks, self._care)
             records = list(self._folder.jobs())
             self._note_failed_nodes(records)
-            model = model_of(self._cost, self._folder, self._tasks)
-            jobs: list[str] = []
-            alive: dict[str, int] = {}
-            open_tasks: dict[str, int] = {}
-            for name, pool in self._pools.items():
-                remaining = [board.tasks[key] for key in board.remaining((name,))]
-                open_tasks[name] = len(remaining)
-                alive[name] = self._alive(name, records)
-                # A worker with nothing but tasks that must not begin yet would only hold a node.
-                workable = [
-                    task for task in remaining if board.status(task.key) != "waiting" and board.admitted(task)
-                ]
-                if self._folder.halted() is None:
-                    wanted = min(pool.max_jobs if limit is None else limit, _jobs_for(workable, pool))
-                    started = self._submit(name, pool, wanted - alive[name], workable, model)
-                    jobs += started
-                    alive[name] += len(started)
-            return Started(tuple(jobs), alive, open_tasks)
+            alive = {name: self._alive(name, records) for name in self._pools}
+            open_tasks = {name: sum(1 for _ in board.remaining((name,))) for name in self._pools}
+            jobs: list[list[str]] = []
+            if self._folder.halted() is None:
+                model = model_of(self._cost, self._folder, self._tasks)
+                before = [job for name in self._pools for job in alive[name]]
+                numbers = {name: len(alive[name]) for name in self._pools}
+                for wave in waves(self._pools, board, numbers, ahead=ahead):
+                    after = [
+                        *(before if wave.held else ()),
+                        *(job for place in wave.after for job in jobs[place]),
+                    ]
+                    jobs.append(self._submit(wave, after, model))
+                    alive[wave.pool] += jobs[-1]
+            return Started(
+                tuple(job for wave in jobs for job in wave),
+                {name: len(alive[name]) for name in self._pools},
+                open_tasks,
+            )
 
     def cancel(self) -> int:
         """Cancel all jobs that wait or run; return how many there were."""
@@ -104,14 +105,12 @@ class Driver:
         self._scheduler.cancel(ending)
         return len(ending)
 
-    def wait(
-        self, *, every_s: float, tell: Callable[[Started, Started | None], None], limit: int | None = None
-    ) -> None:
+    def wait(self, *, every_s: float, tell: Callable[[Started, Started | None], None]) -> None:
         """Start workers again and again until nothing is left to do, or the campaign is halted."""
         before: Started | None = None
         while True:
             try:
-                started = self.top_up(limit=limit)
+                started = self.top_up()
             except UsageError:  # another driver is at it
                 time.sleep(every_s)
                 continue
@@ -123,35 +122,31 @@ class Driver:
                 return
             time.sleep(every_s)
 
-    def _submit(self, name: str, pool: Pool, count: int, tasks: Sequence[Task], model: Model) -> list[str]:
+    def _submit(self, wave: Wave, after: Sequence[str], model: Model) -> list[str]:
         jobs: list[str] = []
-        while len(jobs) < count:
+        while len(jobs) < wave.jobs:
             order = order_of(
                 self._folder,
                 self._settings["name"],
-                name,
-                pool,
-                list(self._pools),
-                tasks,
+                self._pools,
+                wave,
                 model,
-                count,
-                len(jobs),
+                submitted=len(jobs),
+                after=after,
             )
             order.folder.mkdir(parents=True)
             started = self._scheduler.submit(order)
-            record = {"pool": name, "jobs": started, "wall_minutes": order.wall_minutes}
+            record = {"pool": wave.pool, "jobs": started, "wall_minutes": order.wall_minutes}
             publish(order.folder / "job.json", {**record, "submitted_s": time.time()})
             jobs += started
         return jobs
 
-    def _alive(self, pool: str, records: Sequence[Mapping[str, Any]]) -> int:
-        """Number of this pool's jobs that wait or run."""
+    def _alive(self, pool: str, records: Sequence[Mapping[str, Any]]) -> list[str]:
+        """Those of this pool's jobs that wait or run."""
         jobs = [job for record in records if record["pool"] == pool for job in record["jobs"]]
         alive = self._scheduler.alive(jobs)
-        if alive is None:
-            # Without an answer, rather too few workers than a second set of them.
-            return len(jobs)
-        return len(alive)
+        # Without an answer, rather too few workers than a second set of them.
+        return jobs if alive is None else [job for job in jobs if job in alive]
 
     def _note_failed_nodes(self, records: Sequence[Mapping[str, Any]]) -> None:
         jobs = [job for record in records for job in record["jobs"]]
@@ -183,42 +178,38 @@ class Driver:
 def order_of(
     folder: Folder,
     campaign: str,
-    name: str,
-    pool: Pool,
-    pools: Sequence[str],
-    tasks: Sequence[Task],
+    pools: Mapping[str, Pool],
+    wave: Wave,
     model: Model,
-    jobs: int,
+    *,
     submitted: int = 0,
+    after: Sequence[str] = (),
 ) -> Order:
-    """What is to be submitted for a pool.
+    """What is to be submitted for a wave, or for what is left of it.
 
     Args:
         folder: Of the campaign.
         campaign: Its name.
-        name: Of the pool.
-        pool: What its jobs get.
         pools: All of the site; where there is one, it does every kind of task.
-        tasks: Left to do in it.
+        wave: Jobs that are wanted.
         model: Expected times.
-        jobs: How many are wanted.
         submitted: How many of them were submitted just now.
+        after: Ids of jobs that must have ended.
     """
-    minutes = wall_minutes(pool, model, tasks, jobs)
-    kinds = ["gpu", "cpu"] if len(pools) == 1 else [name]
+    pool = pools[wave.pool]
+    minutes = wall_minutes(pool, model, wave.tasks, wave.jobs)
+    kinds = ["gpu", "cpu"] if len(pools) == 1 else [wave.pool]
+    command = _worker_command(folder.path, pool, kinds, minutes, longest_s(model, wave.tasks))
     return Order(
-        name=f"{campaign}-{name}",
-        command=_worker_command(folder.path, pool, kinds, minutes, longest_s(model, tasks)),
+        name=f"{campaign}-{wave.pool}",
+        command=command + ["--canaries"] * wave.canaries,
         pool=pool,
-        count=min(jobs - submitted, MOST_AT_ONCE),
+        count=min(wave.jobs - submitted, MOST_AT_ONCE),
         wall_minutes=minutes,
         folder=folder.job(secrets.token_hex(6)),
         exclude=folder.bad_nodes(),
+        after=after,
     )
-
-
-def _jobs_for(tasks: Sequence[Task], pool: Pool) -> int:
-    return math.ceil(len(tasks) / pool.slots)
 
 
 def _worker_command(

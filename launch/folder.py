@@ -151,10 +151,10 @@ class Folder:
         """Says again that a task is done: these folders are listed sooner than those of all tasks."""
         return self.path / "done" / key[:2] / f"{key}.json"
 
-    def marked_done(self) -> Iterator[str]:
+    def marked_done(self) -> set[str]:
         """Keys of tasks that are done; of the newest ones some may be missing."""
-        for inner in names_in(self.path / "done"):
-            yield from (name[: -len(".json")] for name in names_in(self.path / "done" / inner))
+        folders = [self.path / "done" / inner for inner in names_in(self.path / "done")]
+        return {name[: -len(".json")] for folder in folders for name in names_in(folder)}
 
     def losses(self, host: str) -> Path:
         """Folder of the workers that vanished on a node."""

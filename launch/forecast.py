@@ -12,8 +12,9 @@ from launch.driver import MOST_AT_ONCE, order_of
 from launch.folder import Folder
 from launch.plan import Plan, make_plan
 from launch.schedulers import scheduler_of
-from launch.submit import fetch_command, limited, settings_of
+from launch.submit import fetch_command, limited
 from launch.task import Task
+from launch.waves import waves
 
 # Of a task's folder: records, log, and its results; measured on a small scene, where shards are few.
 FILES = {"scene": 30, "field": 60}
@@ -38,7 +39,7 @@ def forecast(campaign: Campaign, *, limit: int | None, scripts: bool) -> Iterato
     yield f"state       {', '.join(f'{number} {name}' for name, number in counts_of(statuses).items())}"
     yield from _costs(campaign, model, left)
     if scripts:
-        yield from _scripts(campaign, left, model)
+        yield from _scripts(campaign, board, model)
 
 
 def _what(campaign: Campaign, plan: Plan, tasks: Sequence[Task]) -> Iterator[str]:
@@ -82,27 +83,17 @@ def _costs(campaign: Campaign, model: Model, left: Sequence[Task]) -> Iterator[s
     yield f"disk        {disk_bytes(campaign.site.cost, left) / 1e9:.3g} GB in about {files} files"
 
 
-def _scripts(campaign: Campaign, left: Sequence[Task], model: Model) -> Iterator[str]:
-    settings = settings_of(campaign)
+def _scripts(campaign: Campaign, board: Board, model: Model) -> Iterator[str]:
     scheduler = scheduler_of(campaign.site.scheduler)
-    for name in settings["pools"]:
-        pool = campaign.site.pool(name)
-        tasks = [task for task in left if task.pool == name or len(settings["pools"]) == 1]
-        jobs = min(pool.max_jobs, math.ceil(len(tasks) / pool.slots))
-        if jobs:
-            order = order_of(
-                Folder(campaign.folder),
-                settings["name"],
-                name,
-                pool,
-                list(settings["pools"]),
-                tasks,
-                model,
-                jobs,
-            )
-            yield ""
-            yield f"--- for up to {jobs} jobs of {name}, in arrays of up to {MOST_AT_ONCE}:"
-            yield scheduler.script(order)
+    pools = campaign.site.pools
+    planned = waves(pools, board, dict.fromkeys(pools, 0), ahead=True)
+    for number, wave in enumerate(planned, start=1):
+        after = [f"JOB-{place + 1}" for place in wave.after]
+        order = order_of(Folder(campaign.folder), campaign.file.name, pools, wave, model, after=after)
+        yield ""
+        behind = f", after {' and '.join(after)}" if after else ""
+        yield f"--- JOB-{number}: {wave.jobs} jobs of {wave.pool}{behind}, in arrays of up to {MOST_AT_ONCE}:"
+        yield scheduler.script(order)
 
 
 def _some(title: str, entries: Sequence[str]) -> Iterator[str]:

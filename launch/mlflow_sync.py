@@ -133,7 +133,7 @@ class Copy:
     def _send(self, task: Task, status: str, attempts: list[dict[str, Any]]) -> None:
         last = attempts[-1]
         claim = last["claim"]
-        adjustment = Adjustment(claim["seed"], claim["halvings"])
+        adjustment = Adjustment(claim["seed"], claim["doublings"])
         run = Run(self._folder.of(task) / f"run{adjustment.suffix}")
         metrics = run.metrics(task.granule) if task.kind == "field" else None
         size = metrics.stat().st_size if metrics is not None and metrics.exists() else 0
@@ -206,7 +206,7 @@ class Copy:
             "failure": last["end"].get("class", ""),
             "reason": last["end"].get("reason", ""),
             "seed_added": adjustment.seed,
-            "halvings": adjustment.halvings,
+            "doublings": adjustment.doublings,
         }
         self._client.log_batch(run_id, tags=[RunTag(f"atmonr.{k}", str(v)[:4000]) for k, v in tags.items()])
 

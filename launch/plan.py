@@ -93,6 +93,7 @@ def _field_task(
         "size_bytes": scene.facts["size_bytes"],
         "seed": config.train.seed,
         "batch_rays": config.train.batch_rays,
+        "ray_chunks": config.train.ray_chunks,
         "config_file": config_file,
         "extract": extract,
         "parts": parts,
@@ -109,6 +110,9 @@ def _exports(export: Export, here: str, extract: str) -> list[Stage]:
         pictures = f"{here}/pictures"
         scoring = ("evaluate", extract, "--run", RUN, "-o", score, "--pictures", pictures)
         stages.append(Stage("evaluate", scoring, score))
+    if export.quicklook:
+        sections = f"{here}/sections.png"
+        stages.append(Stage("quicklook", ("quicklook", extract, "-o", sections, "--quiet"), sections))
     # One stage each: a film that was interrupted must not keep the others from being made.
     for wanted, name in ((export.vdb, "cloud.vdb"), (export.video, "cloud.mp4"), (export.html, "cloud.html")):
         if wanted:

@@ -82,17 +82,17 @@ class Adjustment:
 
     Attributes:
         seed: Added to train.seed: another beginning after training diverged.
-        halvings: How often the rays of a batch are halved, after the GPU's memory did not suffice. Steps
-            grow as much, so that as many rays are seen.
+        doublings: How often the parts that the rays of a batch are taken in are doubled, after the GPU's
+            memory did not suffice. What is learned stays the same, and the run goes on where it was.
     """
 
     seed: int = 0
-    halvings: int = 0
+    doublings: int = 0
 
     @property
     def suffix(self) -> str:
-        """What tells the adjusted run's folder from the first's, which holds another config."""
-        return f"{f'-seed{self.seed}' * (self.seed > 0)}{f'-half{self.halvings}' * (self.halvings > 0)}"
+        """What tells the adjusted run's folder from the first's, which holds what came of another seed."""
+        return f"-seed{self.seed}" * (self.seed > 0)
 
 
 @dataclass(frozen=True)

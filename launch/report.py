@@ -131,7 +131,8 @@ def scores_of(folder: Folder, task: Task) -> dict[str, float]:
 def pictures_of(folder: Folder, task: Task) -> list[Path]:
     """Pictures of a field task: rendered beside seen, sections, loss."""
     run = Run(folder.of(task) / f"run{adjustment_of(folder, task).suffix}")
-    found = [*folder.of(task).glob("pictures/*.png"), *run.pictures(task.granule).glob("*.png")]
+    place = folder.of(task)
+    found = [*place.glob("*.png"), *place.glob("pictures/*.png"), *run.pictures(task.granule).glob("*.png")]
     return sorted({path.name: path for path in found}.values(), key=lambda path: path.name)
 
 

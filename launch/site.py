@@ -68,6 +68,11 @@ class Site(Section):
     gpu: Pool = Pool()
     cpu: Pool | None = None  # without it, everything runs in the jobs of `gpu`
 
+    @property
+    def pools(self) -> dict[str, Pool]:
+        """By name."""
+        return {"gpu": self.gpu} | ({"cpu": self.cpu} if self.cpu is not None else {})
+
     def pool(self, name: str) -> Pool:
         """Return the pool of this name, `gpu` or `cpu`."""
         return self.cpu if name == "cpu" and self.cpu is not None else self.gpu

@@ -49,9 +49,6 @@ def limited(tasks: Sequence[Task], limit: int | None) -> list[Task]:
 def settings_of(campaign: Campaign) -> dict[str, Any]:
     """What workers and drivers go by, as JSON data."""
     site = campaign.site
-    pools = {"gpu": site.gpu.model_dump()}
-    if site.cpu is not None:
-        pools["cpu"] = site.cpu.model_dump()
     return {
         "name": campaign.file.name,
         "site": site.title,
@@ -62,7 +59,7 @@ def settings_of(campaign: Campaign) -> dict[str, Any]:
         "idle_s": site.idle_s,
         "care": campaign.file.care.model_dump(),
         "cost": site.cost.model_dump(),
-        "pools": pools,
+        "pools": {name: pool.model_dump() for name, pool in site.pools.items()},
         "track_uri": campaign.file.track.uri,
         "lock": lock_of(campaign.image),
         "campaign_file": campaign.path.read_text(encoding="utf-8"),

@@ -93,7 +93,7 @@ def arguments_of(stage: Stage, task: Task, folder: Path, adjustment: Adjustment)
 
     Args:
         stage: Of the task.
-        task: Whose facts hold the config's seed, rays of a batch and steps.
+        task: Whose facts hold the config's seed and parts of a batch.
         folder: Campaign folder, to see whether a run is to be continued.
         adjustment: How this attempt differs from the first.
     """
@@ -115,8 +115,6 @@ def _changes(facts: Mapping[str, Any], adjustment: Adjustment) -> Sequence[str]:
     changes: list[str] = []
     if adjustment.seed:
         changes += ["--set", f"train.seed={(facts['seed'] + adjustment.seed) % 2**32}"]
-    if adjustment.halvings:
-        rays = max(1, facts["batch_rays"] >> adjustment.halvings)
-        steps = facts["steps"] * facts["batch_rays"] // rays
-        changes += ["--set", f"train.batch_rays={rays}", "--set", f"train.steps={steps}"]
+    if adjustment.doublings:
+        changes += ["--set", f"train.ray_chunks={facts['ray_chunks'] << adjustment.doublings}"]
     return changes

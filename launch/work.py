@@ -18,7 +18,7 @@ from typing import Any
 from atmonr.errors import StoreError
 from atmonr.run import Run
 from launch.attempts import log_file
-from launch.board import Board
+from launch.board import Board, canaries_of
 from launch.campaign_file import Care
 from launch.child import ProcessChild
 from launch.clock import RealClock
@@ -50,6 +50,7 @@ class Work:
         wall_s: Length of the job.
         grace_s: What saving may take.
         task_s: {kind: time that a task takes}.
+        canaries: Whether to do nothing but what goes first, since more jobs follow.
     """
 
     folder: Path
@@ -61,6 +62,7 @@ class Work:
     wall_s: float
     grace_s: float
     task_s: Mapping[str, float]
+    canaries: bool = False
 
 
 def work(work: Work) -> int:
@@ -87,7 +89,12 @@ def work(work: Work) -> int:
         idle_s=settings["idle_s"],
         task_s=work.task_s,
     )
-    board = Board(folder, tasks, Care(**settings["care"]), begin=place_to_begin(name, len(tasks)))
+    care = Care(**settings["care"])
+    if work.canaries:
+        first = {key for kind in ("scene", "field") for key in canaries_of(tasks, kind, care)}
+        scenes = {task.needs for task in tasks if task.key in first}
+        tasks = [task for task in tasks if task.key in first | scenes]
+    board = Board(folder, tasks, care, begin=place_to_begin(name, len(tasks)))
     commands = Commands(folder, settings, work)
     worker = Worker(folder, board, terms, clock=RealClock(), start=commands.start, progress=commands.progress)
     for number in STOP_SIGNALS:

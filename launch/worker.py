@@ -256,7 +256,7 @@ class Worker:
             "job": self._terms.job,
             "time_s": self._file_time_s + (now_s - self._beaten_s),
             "seed": state.adjustment.seed,
-            "halvings": state.adjustment.halvings,
+            "doublings": state.adjustment.doublings,
         }
         if not claim(folder, state.number + 1, record, durable=self.durable):
             return False

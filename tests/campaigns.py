@@ -36,7 +36,14 @@ def tasks_of(granules: int, *, pool: str = "gpu") -> list[Task]:
         }
         ingest = Stage("ingest", ("ingest", name, "-o", facts["scene"]), facts["scene"])
         scenes.append(Task(key, "scene", name, "", pool, "", (ingest,), facts))
-        more = {"size_bytes": 1000, "seed": 0, "batch_rays": 64, "steps": 10, "config_file": "configs/c.toml"}
+        more = {
+            "size_bytes": 1000,
+            "seed": 0,
+            "batch_rays": 64,
+            "ray_chunks": 2,
+            "steps": 10,
+            "config_file": "configs/c.toml",
+        }
         field_key = key_of({"field": number})
         here = f"tasks/{field_key[:2]}/{field_key}"
         stages = (
@@ -48,7 +55,7 @@ def tasks_of(granules: int, *, pool: str = "gpu") -> list[Task]:
     return [*scenes, *fields]
 
 
-def frozen(path: Path, granules: int, **changes: Any) -> Folder:
+def frozen(path: Path, granules: int, *, pool: str = "gpu", **changes: Any) -> Folder:
     """A campaign folder in which nothing has begun."""
     folder = Folder(path)
     settings = {
@@ -66,7 +73,7 @@ def frozen(path: Path, granules: int, **changes: Any) -> Folder:
         "lock": {"atmonr": "0", "packages": []},
         **changes,
     }
-    folder.freeze(settings, {"configs/c.toml": ""}, tasks_of(granules))
+    folder.freeze(settings, {"configs/c.toml": ""}, tasks_of(granules, pool=pool))
     return folder
 
 
@@ -75,13 +82,16 @@ class Clock:
 
     def __init__(self) -> None:
         self.now_s = 1_000_000.0
+        self.stamped: set[Path] = set()
 
     def monotonic_s(self) -> float:
         return self.now_s
 
     def stamp(self, path: Path, record: Mapping[str, Any]) -> float:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("{}")
+        if path not in self.stamped:  # made once: only the time counts
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("{}")
+            self.stamped.add(path)
         os.utime(path, (self.now_s, self.now_s))
         return self.now_s
 
@@ -206,6 +216,8 @@ class Life:
                 code = 70
         if stage is task.stages[-1]:
             self.nearly_done.add(task.key)
+        if code == 65:  # nor will its field ever be begun
+            self.nearly_done.update(other.key for other in self.tasks if other.needs == task.key)
         child = PretendChild(self.clock, self.random.uniform(20.0, 150.0), code, f"code {code}")
         player.children.append((task.key, child))
         self.by_key[task.key] = (player, child)
@@ -262,10 +274,10 @@ pathlib.Path(out).mkdir(parents=True)
 """
 
 
-def real_place(tmp_path: Path, scheduler: str = "local") -> str:
-    """A campaign file of two granules, on this machine."""
+def real_place(tmp_path: Path, scheduler: str = "local", granules: int = 2) -> str:
+    """A campaign file of a few granules, on this machine."""
     (tmp_path / "pretend.py").write_text(PRETEND)
-    for number in (0, 1):
+    for number in range(granules):
         (tmp_path / f"g{number}.nc").write_bytes(bytes([number]))
     (tmp_path / "config.toml").write_text('[field]\nmethod = "instant_ngp"\n')
     program = f'program = ["{sys.executable}", "{tmp_path / "pretend.py"}"]'
@@ -275,6 +287,7 @@ def real_place(tmp_path: Path, scheduler: str = "local") -> str:
     )
     (tmp_path / "campaign.toml").write_text(
         'name = "try"\nfolder = "campaign"\nsite = "site.toml"\n'
-        '[granules]\nfiles = ["*.nc"]\n[config]\nfile = "config.toml"\n[export]\nevaluate = false\n'
+        '[granules]\nfiles = ["*.nc"]\n[config]\nfile = "config.toml"\n'
+        "[export]\nevaluate = false\nquicklook = false\n"
     )
     return str(tmp_path / "campaign.toml")

@@ -87,10 +87,12 @@ class Task(Protocol):
     def losses(self, step: int) -> Iterator[tuple[str, Tensor]]:
         """Yields (optimizer name, scalar fp32 loss) in the order in which the optimizers step.
 
-        The loop clears gradients, runs backward and steps between two yields, so that a second loss sees the
-        first update. Everything random is a pure function of (seed, step), drawn for the whole batch whatever
-        the number of ranks: a resumed run repeats it exactly. Each loss is this rank's part of the global
-        one: parts, and gradients of tied parameters, add up over the ranks.
+        The loop runs backward, steps and clears gradients between two yields, so that a second loss sees the
+        first update. After a loss without a name it runs backward only: that is a part of the next one, and
+        what the part needed of memory is free again. Everything random is a pure function of (seed, step),
+        drawn for the whole batch whatever the number of ranks and parts: a resumed run repeats it exactly.
+        Each loss is this rank's part of the global one: parts, and gradients of tied parameters, add up over
+        the ranks.
         """
         ...
 

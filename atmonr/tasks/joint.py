@@ -52,9 +52,10 @@ class JointTomography:
             task.begin()
 
     def losses(self, step: int) -> Iterator[tuple[str, Tensor]]:
-        """Yields this rank's part of the mean loss over scenes; see `atmonr.tasks.base.Task`."""
-        losses = [loss for task in self.tasks.values() for _, loss in task.losses(step)]
-        yield "field", torch.stack(losses).sum() / len(self._names)
+        """Yields this rank's part of the mean loss over scenes, one by one; see `atmonr.tasks.base.Task`."""
+        for number, task in enumerate(self.tasks.values(), start=1):
+            for name, loss in task.losses(step):
+                yield name if number == len(self.tasks) else "", loss / len(self._names)
 
     def after_step(self, step: int) -> None:
         """Solves for the light of every scene, every so many steps."""

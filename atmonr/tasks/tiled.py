@@ -71,14 +71,16 @@ class TiledTomography:
         self._solve_light(FIRST_ORDERS)
 
     def losses(self, step: int) -> Iterator[tuple[str, Tensor]]:
-        """Yields this rank's part of the one loss of a step; see `atmonr.tasks.base.Task`."""
+        """Yields this rank's part of the one loss of a step, in parts; see `atmonr.tasks.base.Task`."""
         numbers = self._order.batch(step)
         generator = stream(self._device, self._config.train.seed, step, "jitter")
         places = next(iter(self.cameras.values())).places(len(numbers), generator)
-        loss = torch.zeros((), device=self._device)
-        for batch, seen in self._look(self.rays, numbers, places):
-            loss = loss + self._loss(batch, seen, len(numbers), step)
-        yield "field", loss
+        parts = min(self._config.train.ray_chunks, len(numbers))
+        for number, part in enumerate(np.array_split(np.arange(len(numbers)), parts)):
+            loss = torch.zeros((), device=self._device)
+            for batch, seen in self._look(self.rays, numbers[part], places[part[0] : part[-1] + 1]):
+                loss = loss + self._loss(batch, seen, len(numbers), step)
+            yield "field" if number + 1 == parts else "", loss
 
     def after_step(self, step: int) -> None:
         """Solves for the light in the cloud as it now is, every so many steps."""

@@ -66,21 +66,24 @@ class Tomography:
         self._solve_light(FIRST_ORDERS)
 
     def losses(self, step: int) -> Iterator[tuple[str, Tensor]]:
-        """Yields the one loss of a step; see `atmonr.tasks.base.Task`."""
+        """Yields the one loss of a step, in parts; see `atmonr.tasks.base.Task`."""
         chosen = self._order.batch(step)
         generator = stream(self._device, self._config.train.seed, step, "jitter")
         places = self.camera.places(len(chosen), generator)
         index, count = self._peers.rank, self._peers.size
-        part = slice(index * len(chosen) // count, (index + 1) * len(chosen) // count)
-        rays = self.rays.take(chosen[part])
+        mine = slice(index * len(chosen) // count, (index + 1) * len(chosen) // count)
+        chosen, places = chosen[mine], places[mine]
+        parts = min(self._config.train.ray_chunks, len(chosen))
         weights = self._config.loss
         sparsity = sparsity_weight(weights, step, self._config.train.steps)
-        loss = torch.zeros((), device=self._device)
-        for seen in self.camera.look(rays, places[part]):
-            loss = loss + image_loss(seen.reflectance, rays.reflectance, weights)
-            loss = loss + sparsity * seen.sparsity.mean()
-            loss = loss + weights.departure * seen.departure.mean()
-        yield "field", loss / count
+        for number, part in enumerate(torch.arange(len(chosen), device=self._device).tensor_split(parts)):
+            rays = self.rays.take(chosen[part])
+            loss = torch.zeros((), device=self._device)
+            for seen in self.camera.look(rays, places[part]):
+                loss = loss + image_loss(seen.reflectance, rays.reflectance, weights)
+                loss = loss + sparsity * seen.sparsity.mean()
+                loss = loss + weights.departure * seen.departure.mean()
+            yield "field" if number + 1 == parts else "", loss * (len(part) / len(chosen)) / count
 
     def after_step(self, step: int) -> None:
         """Solves for the light in the cloud as it now is, every so many steps."""

@@ -50,7 +50,7 @@ def gpu_memory_errors() -> Iterator[None]:
     except torch.OutOfMemoryError as error:
         reason = str(error).splitlines()[0]
         raise GpuMemoryError(
-            f"{reason}; lower train.batch_rays or render.samples, or raise world.ranks_per_scene"
+            f"{reason}; raise train.ray_chunks or world.ranks_per_scene, or lower render.samples"
         ) from error
 
 

@@ -69,9 +69,14 @@ def fit(
     guard = FiniteGuard(world.device)
     for step in range(start_step, steps):
         learning_rate = _set_learning_rates(task, learning_rate_factor(step, steps, warmup_steps))
-        losses = {}
+        losses, earlier = {}, torch.zeros((), device=world.device)
         for name, loss in task.losses(step):
-            losses[name] = _update(task, name, loss, step + 1, world, guard)
+            if not name:  # a part of the next one
+                earlier = earlier + _backward(loss)
+                continue
+            losses[name] = _update(task, name, loss, step + 1, world, guard, earlier)
+            _clear_gradients(task)
+            earlier = torch.zeros((), device=world.device)
         if world.device.type == "cpu":
             guard.require_finite()
         task.after_step(step)
@@ -134,14 +139,33 @@ class FiniteGuard:
             raise DivergedError(f"diverged at step {int(self._step)}: {what}")
 
 
-def _update(task: Task, name: str, loss: Tensor, step: int, world: World, guard: FiniteGuard) -> Tensor:
-    """Take one step of the optimizers of one name; return the loss summed over the ranks."""
-    optimizers = [part.optimizers[name] for part in task.parts.values()]
-    for optimizer in optimizers:
-        optimizer.zero_grad(set_to_none=True)
+def _clear_gradients(task: Task) -> None:
+    """Of all parameters: a loss may reach some that only other ones move."""
+    for part in task.parts.values():
+        for optimizer in part.optimizers.values():
+            optimizer.zero_grad(set_to_none=True)
+
+
+def _backward(loss: Tensor) -> Tensor:
     if loss.requires_grad:  # not so where no ray of the batch concerns this rank
         loss.backward()
-    total = loss.detach().clone()
+    return loss.detach().clone()
+
+
+def _update(
+    task: Task,
+    name: str,
+    loss: Tensor,
+    step: int,
+    world: World,
+    guard: FiniteGuard,
+    earlier: Tensor | None = None,
+) -> Tensor:
+    """Take one step of the optimizers of one name; return the loss summed over its parts and the ranks."""
+    optimizers = [part.optimizers[name] for part in task.parts.values()]
+    total = _backward(loss)
+    if earlier is not None:
+        total += earlier
     mine = {p for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]}
     tied = [copies for copies in task.tied if copies[0] in mine]
     own = [p.grad for p in mine.difference(*tied) if p.grad is not None]

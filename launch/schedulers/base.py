@@ -7,10 +7,13 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from atmonr.errors import StoreError
 from launch.site import Pool
+
+if TYPE_CHECKING:
+    from submitit.core.core import PicklingExecutor
 
 PATIENCE_S = 60.0
 
@@ -27,6 +30,7 @@ class Order:
         wall_minutes: How long each may take.
         folder: For script and logs; exists.
         exclude: Nodes not to use.
+        after: Ids of jobs that must end first, however they do.
     """
 
     name: str
@@ -36,6 +40,7 @@ class Order:
     wall_minutes: int
     folder: Path
     exclude: Sequence[str] = ()
+    after: Sequence[str] = ()
 
 
 class Scheduler(Protocol):
@@ -86,6 +91,22 @@ def background(order: Order, job: str) -> str:
         job: Shell text that expands to the job's id.
     """
     return f"{shlex.join(order.command)} --job {job} &"
+
+
+def send(program: str, executor: PicklingExecutor, command: str) -> str:
+    """Submit a shell command through submitit; return the job's id.
+
+    Raises:
+        StoreError: If the scheduler's program refuses; says what it wrote.
+    """
+    from submitit.core.utils import FailedJobError, FailedSubmissionError
+
+    try:
+        return str(executor._submit_command(command).job_id)
+    except OSError as error:
+        raise StoreError(f"{program}: {error}; is this a login node of the cluster?") from error
+    except (FailedJobError, FailedSubmissionError) as error:
+        raise StoreError(f"{program}: {' '.join(str(error).split())}") from error
 
 
 def ask(command: Sequence[str]) -> str | None:

@@ -13,6 +13,8 @@ from pathlib import Path
 from atmonr.json_file import store_errors
 from launch.schedulers.base import Order
 
+_WAIT = "while grep -qs '^State:.[^Z]' /proc/{}/status; do sleep 1; done"
+
 
 class Local:
     """Processes in sessions of their own, at most `max_jobs` at a time."""
@@ -20,7 +22,8 @@ class Local:
     def script(self, order: Order) -> str:
         """Return exactly what `submit` would run."""
         setup = [*order.pool.setup, ""] if order.pool.setup else []
-        return "\n".join([*setup, f"exec {shlex.join(order.command)} --job local"]) + "\n"
+        wait = [_WAIT.format(job.partition("-")[0]) for job in order.after]
+        return "\n".join([*wait, *setup, f"exec {shlex.join(order.command)} --job local"]) + "\n"
 
     def submit(self, order: Order) -> list[str]:
         """Start workers; return their ids, which tell a process from a later one of the same number."""

@@ -1,4 +1,4 @@
-"""PBS (OpenPBS and PBS Pro), by qsub, qstat and qdel.
+"""PBS, with scripts and submission by our submitit plug-in, of which the part for pickles is not used.
 
 A PBS job cannot requeue itself; `campaign resume`, or a waiting `submit`, starts the next one. PBS has no
 such thing as a signal before the end of the wall time: the worker counts the time itself, and a job that is
@@ -7,17 +7,14 @@ deleted or preempted gets SIGTERM first.
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-from atmonr.errors import StoreError
-from launch.schedulers.base import SETUP, WAIT, Order, ask, background, tell
+from launch.schedulers.base import SETUP, WAIT, Order, ask, background, send, tell
 
-ARRAY = 250
 JOB = '"$PBS_JOBID"'
-_OVER = {"F", "X", "E"}  # finished, an array element that is over, ending
 
 
 class Pbs:
@@ -25,37 +22,9 @@ class Pbs:
 
     def script(self, order: Order) -> str:
         """Return exactly what `submit` would give to qsub."""
-        pool = order.pool
-        select = f"select=1:ncpus={pool.cpus}"
-        select += f":ngpus={pool.gpus}" * (pool.gpus > 0)
-        select += f":mem={int(pool.memory_gb * 1024)}mb" * (pool.memory_gb > 0)
-        hours, minutes = divmod(order.wall_minutes, 60)
-        directives = [
-            # qsub takes no longer names, and none with other characters.
-            f"-N {re.sub(r'[^A-Za-z0-9_-]', '_', order.name)[:15]}",
-            f"-l {select}",
-            f"-l walltime={hours:02d}:{minutes:02d}:00",
-            "-r y",
-            "-j oe",
-            f"-o {order.folder}/",
-            *([f"-J 0-{order.count - 1}"] if order.count > 1 else []),
-            *pool.options,
-        ]
-        # PBS cannot leave out nodes: the job gives a bad one back at once.
-        bad = "|".join(map(shlex.quote, order.exclude))
-        leave = [f'case "$(hostname)" in {bad}) exit 0;; esac'] if bad else []
-        lines = [
-            "#!/bin/bash",
-            *(f"#PBS {directive}" for directive in directives),
-            "",
-            *leave,
-            *pool.setup,
-            SETUP,
-            background(order, JOB),
-            WAIT,
-            'exit "$code"',
-        ]
-        return "\n".join(lines) + "\n"
+        from launch.schedulers.pbs_plugin import script
+
+        return script(_command(order), order.folder, **_parameters(order))
 
     def submit(self, order: Order) -> list[str]:
         """Send one array of workers, or one job; return the ids.
@@ -63,11 +32,11 @@ class Pbs:
         Raises:
             StoreError: If qsub refuses.
         """
-        path = order.folder / "submit.sh"
-        path.write_text(self.script(order), encoding="utf-8")
-        job = tell(["qsub", str(path)]).strip()
-        if not job:
-            raise StoreError("qsub: printed no job id")
+        from launch.schedulers.pbs_plugin import PbsExecutor
+
+        executor = PbsExecutor(order.folder)
+        executor.update_parameters(**_parameters(order))
+        job = send("qsub", executor, _command(order))
         if order.count == 1:
             return [job]
         number, _, server = job.partition("[].")
@@ -75,6 +44,8 @@ class Pbs:
 
     def alive(self, jobs: Sequence[str]) -> set[str] | None:
         """Return which of the jobs wait or run."""
+        from launch.schedulers.pbs_plugin import states
+
         if not jobs:
             return set()
         # All of the user's, array elements one by one; a list of ids fails as soon as one is forgotten.
@@ -82,9 +53,8 @@ class Pbs:
         if shown is None:
             return None
         try:
-            known = json.loads(shown).get("Jobs", {}) if shown.strip() else {}
-            running = {job for job, about in known.items() if about.get("job_state") not in _OVER}
-        except (ValueError, AttributeError):
+            running = {job for job, state in states(shown).items() if state != "DONE"}
+        except (ValueError, AttributeError, LookupError, TypeError):
             return None
         return {job for job in jobs if job in running or _parent(job) in running - _with_elements(running)}
 
@@ -100,6 +70,30 @@ class Pbs:
         """
         if jobs:
             tell(["qdel", *jobs])
+
+
+def _command(order: Order) -> str:
+    return f"{background(order, JOB)}\n{WAIT}"
+
+
+def _parameters(order: Order) -> dict[str, Any]:
+    """Parameters of the plug-in."""
+    pool = order.pool
+    # PBS cannot leave out nodes: the job gives a bad one back at once.
+    bad = "|".join(map(shlex.quote, order.exclude))
+    leave = [f'case "$(hostname)" in {bad}) exit 0;; esac'] if bad else []
+    return {
+        "job_name": order.name,
+        "minutes": order.wall_minutes,
+        "cpus": pool.cpus,
+        "gpus": pool.gpus,
+        "memory_gb": pool.memory_gb,
+        "count": order.count,
+        "after": sorted({_parent(job) for job in order.after}),
+        "options": pool.options,
+        "setup": [*leave, *pool.setup, SETUP],
+        "teardown": ['exit "$code"'],
+    }
 
 
 def _parent(job: str) -> str:

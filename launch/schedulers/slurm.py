@@ -12,14 +12,12 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from atmonr.errors import ConfigError, StoreError
-from launch.schedulers.base import SETUP, WAIT, Order, ask, background, tell
+from atmonr.errors import ConfigError
+from launch.schedulers.base import SETUP, WAIT, Order, ask, background, send, tell
 
 if TYPE_CHECKING:
     from submitit.slurm.slurm import SlurmExecutor
 
-# Elements of one array: far fewer than any site's limit, and than files a folder should hold.
-ARRAY = 250
 # Only a scheduler that is asked outside of a container can requeue.
 REQUEUE = """\
 if [ "$code" -eq 75 ]; then scontrol requeue "${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_}\
@@ -33,7 +31,7 @@ class Slurm:
     """A Slurm cluster."""
 
     def script(self, order: Order) -> str:
-        """Return exactly what `submit` would give to sbatch, for up to ARRAY jobs."""
+        """Return exactly what `submit` would give to sbatch."""
         from submitit.slurm import slurm
 
         parameters = {**_parameters(order), "map_count": order.count}
@@ -48,15 +46,10 @@ class Slurm:
             ConfigError: If this is no Slurm cluster.
             StoreError: If sbatch refuses.
         """
-        from submitit.core.utils import FailedJobError, FailedSubmissionError
-
         executor = _executor(order)
         executor.parameters = {**_parameters(order), "map_count": order.count}
-        try:
-            job = executor._submit_command(_command(order))
-        except (FailedJobError, FailedSubmissionError, OSError) as error:
-            raise StoreError(f"sbatch: {' '.join(str(error).split())}") from error
-        return [f"{job.job_id}_{number}" for number in range(order.count)]
+        job = send("sbatch", executor, _command(order))
+        return [f"{job}_{number}" for number in range(order.count)]
 
     def alive(self, jobs: Sequence[str]) -> set[str] | None:
         """Return which of the jobs wait or run; needs slurmctld, but no accounting."""
@@ -65,7 +58,7 @@ class Slurm:
 
     def failed_nodes(self, jobs: Sequence[str]) -> Mapping[str, str]:
         """Return {node: reason} from the accounting; nothing where there is none, or it is down."""
-        parents = sorted({job.partition("_")[0] for job in jobs})
+        parents = _parents(jobs)
         if not parents:
             return {}
         shown = ask(
@@ -79,6 +72,9 @@ class Slurm:
                 NODE_STATES,
                 "--starttime",
                 "now-7days",
+                # Without an end, and asked for a state, sacct looks at the one moment of the start.
+                "--endtime",
+                "now",
                 "--jobs",
                 ",".join(parents),
                 "--format",
@@ -108,6 +104,11 @@ def _executor(order: Order) -> SlurmExecutor:
         raise ConfigError(f"no srun on PATH: {error}; choose another site profile") from error
 
 
+def _parents(jobs: Sequence[str]) -> list[str]:
+    """The arrays of jobs."""
+    return sorted({job.partition("_")[0] for job in jobs})
+
+
 def _command(order: Order) -> str:
     return f"{background(order, JOB)}\n{WAIT}"
 
@@ -130,6 +131,7 @@ def _parameters(order: Order) -> dict[str, Any]:
         "gpus_per_node": pool.gpus or None,
         "mem": f"{int(pool.memory_gb * 1024)}MB" if pool.memory_gb else None,
         "exclude": ",".join(order.exclude) or None,
+        "dependency": f"afterany:{':'.join(_parents(order.after))}" if order.after else None,
         "array_parallelism": pool.max_jobs,
         "wckey": None,  # submitit's own name, which sites that account by it would refuse
         "stderr_to_stdout": True,

@@ -39,9 +39,8 @@ def test_of_five_hundred_granules_none_is_lost_or_done_twice(tmp_path: Path) -> 
 
 
 @pytest.mark.slow
-@pytest.mark.long
 def test_of_ten_thousand_tasks_none_is_lost_or_done_twice(tmp_path: Path) -> None:
-    life = Life(frozen(tmp_path / "campaign", 5_000), workers=60, seed=2)
+    life = Life(frozen(tmp_path / "campaign", 5_000), workers=40, seed=2, step_s=10.0)
     life.run()
     check(life)
     assert max(len(list(folder.iterdir())) for folder in (tmp_path / "campaign" / "tasks").iterdir()) <= 1000

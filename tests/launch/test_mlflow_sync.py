@@ -40,7 +40,7 @@ def played(folder: Folder, task: Task, number: int = 1, *, kind: str = "done", s
         "job": "5",
         "time_s": 1.7e9,
         "seed": 0,
-        "halvings": 0,
+        "doublings": 0,
     }
     claim(place, number, begun, durable=False)
     if task.kind == "field":

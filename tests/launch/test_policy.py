@@ -76,7 +76,7 @@ def test_retries_wait_longer_each_time() -> None:
 
 def test_a_retry_is_another_attempt_where_the_same_would_fail_the_same_way() -> None:
     assert verdict([end("diverged")]).adjustment == Adjustment(seed=1)
-    assert verdict([end("gpu-memory")] * 2).adjustment == Adjustment(halvings=2)
+    assert verdict([end("gpu-memory")] * 2).adjustment == Adjustment(doublings=2)
     assert verdict([end("gpu-memory", stage="extract")]).adjustment == Adjustment()
     # It stays so: the run of the other seed is continued.
     assert verdict([end("diverged"), end("preempted")]).adjustment.suffix == "-seed1"

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import submitit
 from campaigns import frozen, real_place
 from typer.testing import CliRunner
 
@@ -141,6 +142,32 @@ def test_topping_up_twice_submits_nothing_twice(tmp_path: Path) -> None:
     assert Driver(folder, scheduler).cancel() == 4
 
 
+def test_what_must_not_begin_yet_is_queued_behind_what_it_waits_for(tmp_path: Path) -> None:
+    pools = {"gpu": {"max_jobs": 4, "slots": 4}, "cpu": {"max_jobs": 5, "slots": 2}}
+    folder = frozen(tmp_path / "campaign", 100, pool="cpu", pools=pools)
+    orders: list[Order] = []
+
+    class Keeping(Counting):
+        def submit(self, order: Order) -> list[str]:
+            orders.append(order)
+            return super().submit(order)
+
+    scheduler = Keeping()
+    started = Driver(folder, scheduler).top_up(ahead=True)
+    assert started.alive == {"gpu": 4, "cpu": 5}
+    told = [(order.name, order.count, "--canaries" in order.command, list(order.after)) for order in orders]
+    assert told == [
+        ("try-cpu", 4, True, []),  # eight canaries, two a job
+        ("try-cpu", 1, False, ["j0", "j1", "j2", "j3"]),
+        ("try-gpu", 2, True, ["j0", "j1", "j2", "j3"]),  # theirs, as soon as those scenes are there
+        ("try-gpu", 2, False, ["j0", "j1", "j2", "j3", "j4", "j5", "j6"]),
+    ]
+    assert Driver(folder, scheduler).top_up(ahead=True).jobs == ()
+    # Whoever is there to wait submits what may begin, and no more.
+    scheduler.jobs = []
+    assert Driver(folder, scheduler).top_up().alive == {"gpu": 0, "cpu": 4}
+
+
 def test_two_drivers_do_not_submit_at_once(tmp_path: Path) -> None:
     folder = frozen(tmp_path / "campaign", 1, pools={"gpu": {}})
 
@@ -170,6 +197,21 @@ def test_local_workers_outlive_who_started_them_and_can_be_ended(tmp_path: Path)
     wait_until(lambda: Local().alive([job]) == set())
 
 
+def test_a_local_worker_waits_for_others(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    first = [sys.executable, "-c", f"import time; time.sleep(1); open({str(tmp_path / 'first')!r}, 'w')"]
+    then = [
+        sys.executable,
+        "-c",
+        f"import os; os.rename({str(tmp_path / 'first')!r}, {str(tmp_path / 'then')!r})",
+    ]
+    jobs = Local().submit(Order("first", first, Pool(), 1, 10, tmp_path / "one"))
+    (later,) = Local().submit(Order("then", then, Pool(), 1, 10, tmp_path / "two", after=jobs))
+    assert Local().alive([*jobs, later]) == {*jobs, later}
+    wait_until((tmp_path / "then").exists)
+
+
 # PBS with its programs played by one script: qsub starts the jobs, qstat tells, qdel ends.
 PBS = """\
 import json, os, pathlib, re, signal, subprocess, sys
@@ -181,11 +223,15 @@ if name == "qsub":
     number = len(list(here.glob("*.script"))) + 1
     (here / f"{number}.script").write_text(text)
     array = re.search(r"^#PBS -J 0-([0-9]+)$", text, re.M)
+    after = re.search(r"^#PBS -W depend=afterany:(.*)$", text, re.M)
+    needed = set(re.findall(r"([0-9]+)(?:\\[\\])?[.]s", after[1] if after else ""))
+    pids = [path.read_text() for path in here.glob("*.pid") if re.match("[0-9]+", path.name)[0] in needed]
+    wait = "".join(f"while grep -qs '^State:.[^Z]' /proc/{pid}/status; do sleep 0.2; done; " for pid in pids)
     ids = [f"{number}[{i}].s" for i in range(int(array[1]) + 1)] if array else [f"{number}.s"]
     for job in ids:
         log = open(here / f"{job}.log", "w")
-        run = subprocess.Popen(["bash", words[0]], env={**os.environ, "PBS_JOBID": job}, stdout=log,
-                               stderr=log, start_new_session=True)
+        run = subprocess.Popen(["bash", "-c", wait + "exec bash $0", words[0]], stdout=log, stderr=log,
+                               env={**os.environ, "PBS_JOBID": job}, start_new_session=True)
         (here / f"{job}.pid").write_text(str(run.pid))
     print(f"{number}[].s" if array else ids[0])
 elif name == "qstat":
@@ -222,6 +268,30 @@ def test_jobs_of_pbs_run_are_seen_and_are_deleted(pbs: Path) -> None:
     wait_until(lambda: Pbs().alive([*one, *many]) == {many[0], many[2]})
 
 
+def test_submitit_finds_the_plug_in_and_runs_functions_with_it(pbs: Path) -> None:
+    executor = submitit.AutoExecutor(pbs / "pickles", cluster="pbs")
+    executor.update_parameters(name="power", timeout_min=5, cpus_per_task=2)
+    jobs = [executor.submit(pow, 2, 5), executor.submit(pow, 2)]
+    assert jobs[0].result() == 32
+    with pytest.raises(submitit.core.utils.FailedJobError, match="pow"):
+        jobs[1].result()
+    assert "Job completed successfully" in jobs[0].stdout()
+    assert jobs[0].job_id == "1.s" and jobs[0].done()
+    with pytest.raises(ValueError, match="tasks_per_node: no parameter of PBS jobs"):
+        executor.update_parameters(tasks_per_node=2)
+
+
+def test_a_job_of_pbs_waits_for_others(pbs: Path) -> None:
+    (pbs / "job").mkdir()
+    first = [sys.executable, "-c", f"import time; time.sleep(1); open({str(pbs / 'first')!r}, 'w')"]
+    then = [sys.executable, "-c", f"import os; os.rename({str(pbs / 'first')!r}, {str(pbs / 'then')!r})"]
+    jobs = Pbs().submit(Order("first", first, Pool(), 2, 10, pbs / "job"))
+    (pbs / "other").mkdir()
+    Pbs().submit(Order("then", then, Pool(), 1, 10, pbs / "other", after=jobs))
+    assert "#PBS -W depend=afterany:1[].s" in (pbs / "pbs" / "2.script").read_text().splitlines()
+    wait_until((pbs / "then").exists)
+
+
 def test_a_campaign_runs_on_pbs(pbs: Path) -> None:
     campaign = real_place(pbs, "pbs")
     done = CliRunner().invoke(app, ["submit", campaign, "--wait", "--every-s", "0.3"], catch_exceptions=False)
@@ -233,8 +303,23 @@ def test_a_campaign_runs_on_pbs(pbs: Path) -> None:
     assert jobs == {"1.s"}
 
 
+def test_one_submit_is_enough_where_scenes_are_made_in_jobs_of_their_own(pbs: Path) -> None:
+    campaign = real_place(pbs, "pbs", granules=3)
+    with open(pbs / "site.toml", "a") as site:
+        site.write("[gpu]\nmax_jobs = 2\n[cpu]\nmax_jobs = 2\n")
+    with open(campaign, "a") as file:
+        file.write("[care]\ncanaries = 1\n")
+    done = CliRunner().invoke(app, ["submit", campaign], catch_exceptions=False)
+    assert "submitted 4 jobs: 1.s, 2.s, 3.s, 4.s" in done.stdout
+    wait_until(lambda: status_of(Folder.open(pbs / "campaign"))["counts"] == {"done": 6})
+    tasks = status_of(Folder.open(pbs / "campaign"))["tasks"]
+    assert all(row["attempts"] == 1 for row in tasks)
+    by_kind = {kind: {row["job"] for row in tasks if row["kind"] == kind} for kind in ("scene", "field")}
+    assert by_kind == {"scene": {"1.s", "2.s"}, "field": {"3.s", "4.s"}}
+
+
 def wait_until(happens: object) -> None:
-    over = time.monotonic() + 20
+    over = time.monotonic() + 120
     while not happens():  # type: ignore[operator]
         assert time.monotonic() < over
         time.sleep(0.05)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -15,11 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from campaigns import real_place
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 from cluster import PROGRAMS, Cluster, until
 
+from atmonr.checkpoint_file import read_checkpoint
 from launch.attempts import all_attempts, read_state
 from launch.folder import Folder
 
@@ -31,8 +35,9 @@ pytestmark = [
 ]
 
 GRANULES = 12
+STEPS = 300
 BAD = "PACE_HARP2.bad"
-CONFIG = """\
+CONFIG = f"""\
 [field]
 method = "instant_ngp"
 levels = 2
@@ -43,10 +48,10 @@ samples = 6
 every_steps = 1000
 max_points = 1000
 [train]
-steps = 30
+steps = {STEPS}
 batch_rays = 32
 log_every_steps = 10
-evaluate_every_steps = 30
+evaluate_every_steps = {STEPS}
 """
 SITE = """\
 title = "four pretended nodes"
@@ -76,6 +81,7 @@ file = "config.toml"
 canaries = 2
 [export]
 evaluate = false
+quicklook = false
 """
 
 
@@ -137,24 +143,41 @@ class Story:
         return Folder.open(self.place / "campaign")
 
     def running(self) -> list[dict[str, Any]]:
+        """Claims of the attempts that go on, with the key of the task and the number of the attempt."""
         folder = self.folder
-        states = [read_state(folder.of(task)) for task in folder.tasks()]
-        return [dict(state.claim) for state in states if state.status == "running"]
+        states = [(task.key, read_state(folder.of(task))) for task in folder.tasks()]
+        return [
+            {**state.claim, "key": key, "number": state.number}
+            for key, state in states
+            if state.status == "running"
+        ]
+
+    def other_than(self, *hosts: str) -> dict[str, Any]:
+        """One that goes on, on another node than these."""
+        found: list[dict[str, Any]] = []
+
+        def look() -> bool:
+            found[:] = [claim for claim in self.running() if claim["host"] not in hosts]
+            return bool(found)
+
+        self.wait_for(look)
+        return found[0]
 
     def done(self) -> int:
         folder = self.folder
         return sum(read_state(folder.of(task)).status == "done" for task in folder.tasks())
 
-    def classes(self) -> list[str]:
+    def ends(self) -> list[dict[str, Any]]:
         folder = self.folder
-        return [
-            attempt["end"].get("class", "")
-            for task in folder.tasks()
-            for attempt in all_attempts(folder.of(task))
-        ]
+        return [attempt["end"] for task in folder.tasks() for attempt in all_attempts(folder.of(task))]
+
+    def submission(self, job: str) -> Path:
+        """The script of a job, or of an array."""
+        (found,) = self.folder.path.glob(f"jobs/*/*/{job}_submission.sh")
+        return found
 
     def wait_for(self, happens: Callable[[], bool]) -> None:
-        until(happens, within_s=600.0)
+        until(happens, within_s=300.0)
 
 
 def pid_of(worker: str) -> int:
@@ -168,7 +191,8 @@ def children_of(pid: int) -> list[int]:
 def test_a_campaign_survives_what_clusters_do(cluster: Cluster, place: Path) -> None:
     story = Story(cluster, place)
     campaign = str(place / "campaign.toml")
-    assert "#SBATCH --signal=B:USR2@15" in story.atmonr("plan", campaign)
+    planned = story.atmonr("plan", campaign)
+    assert "#SBATCH --signal=B:USR2@15" in planned and "#SBATCH --array=0-1%2" in planned
 
     driver = story.drive("submit")
     story.wait_for(lambda: (place / "campaign" / "campaign.json").exists() and len(story.running()) >= 2)
@@ -178,32 +202,42 @@ def test_a_campaign_survives_what_clusters_do(cluster: Cluster, place: Path) -> 
     rival = story.drive("resume")
     cluster.stop_accounting()
 
-    # One command is killed.
-    story.wait_for(lambda: len(story.running()) >= 4)
-    killed = kill_a_command(story)
-    # Another partition takes a node away.
-    cluster.run("sbatch", "-p", "high", "-c", "2", "-o", "/dev/null", "--wrap", "sleep 5")
-    story.wait_for(lambda: "preempted" in story.classes())
+    # One job hangs until its time is over. One command is killed.
+    hung = story.running()[0]
+    pipe = hang(story, hung)
+    cluster.run("scontrol", "update", f"jobid={hung['job']}", "timelimit=1")
+    killed = kill_a_command(story, besides=hung["worker"])
+    # Another partition takes a node away from a training.
+    preempted = preempt_a_training(story)
     cluster.start_accounting()
     driver.send_signal(signal.SIGKILL)
     driver.wait()
     driver = story.drive("resume")
 
+    # A node goes down, and comes back, but is used no more.
+    down = story.other_than(hung["host"], preempted["host"])
+    cluster.run("scontrol", "update", f"nodename={down['host']}", "state=down", "reason=test")
+    bad = story.folder.bad_node(down["host"])
+    story.wait_for(bad.exists)
+    cluster.run("scontrol", "update", f"nodename={down['host']}", "state=resume", check=False)
     # A worker dies, and its command with it.
-    story.wait_for(lambda: len(story.running()) >= 2)
-    worker = story.running()[0]["worker"]
-    os.kill(pid_of(worker), signal.SIGKILL)
-    story.wait_for(lambda: "lost" in story.classes())
-    # A node goes down.
-    story.wait_for(lambda: len(story.running()) >= 1)
-    claim = story.running()[-1]
-    cluster.run("scontrol", "update", f"nodename={claim['host']}", "state=down", "reason=test")
-    story.wait_for(lambda: claim not in story.running())
-    cluster.run("scontrol", "update", f"nodename={claim['host']}", "state=resume", check=False)
+    dead = story.other_than(hung["host"], down["host"])
+    os.kill(pid_of(dead["worker"]), signal.SIGKILL)
+    job = ("sacct", "-n", "-X", "-D", "-P", "-S", "now-1hour", "-o", "State", "-j")
+    story.wait_for(lambda: cluster.run(*job, hung["job"]).split() == ["TIMEOUT"])
+    pipe.unlink()
 
     for process in (driver, rival):
         assert process.wait(900) == 0, (place / "driver.log").read_text()
-    check_the_end(story, killed)
+    check_the_end(story)
+    ends = story.ends()
+    (victim,) = (end for end in ends if end["class"] == "killed")
+    assert victim["worker"] == killed
+    lost = {end["worker"] for end in ends if end["class"] == "lost"}
+    assert {hung["worker"], dead["worker"]} <= lost <= {hung["worker"], dead["worker"], down["worker"]}
+    assert "NODE_FAIL" in cluster.run(*job, down["job"]).split()
+    check_the_node_was_left_alone(story, down["host"])
+    check_all_trainings_are_equal(story, preempted["key"])
 
     story.atmonr("collect", campaign, "-o", str(place / "mosaic.nc"))
     folder = story.folder
@@ -218,18 +252,85 @@ def test_a_campaign_survives_what_clusters_do(cluster: Cluster, place: Path) -> 
     check_mlflow(story, f"sqlite:///{place / 'mlflow.db'}")
     story.atmonr("report", campaign, "-o", str(place / "report.html"))
     assert (place / "report.html").read_text().count("data:image/png") == 1  # in the script that shows them
-    before = len(story.classes())
+    before = len(ends)
     assert "submitted" not in story.atmonr("submit", campaign)
-    assert len(story.classes()) == before
+    assert len(story.ends()) == before
 
 
-def kill_a_command(story: Story) -> str:
-    """Kill a command under a worker; return the name of the worker."""
-    for _ in range(100):
+def test_one_submit_is_enough_where_scenes_are_made_in_jobs_of_their_own(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    campaign = real_place(tmp_path, "slurm", granules=4)
+    options = 'cpus = 2\nmax_jobs = 2\noptions = ["--partition=low"]\n'
+    with open(tmp_path / "site.toml", "a") as site:
+        site.write(f"[gpu]\n{options}[cpu]\n{options}")
+    with open(campaign, "a") as file:
+        file.write("[care]\ncanaries = 1\n")
+    story = Story(cluster, tmp_path)
+    submitted = story.atmonr("submit", campaign)
+    assert "submitted 4 jobs" in submitted
+    story.wait_for(lambda: story.done() == 8)
+    assert [end["class"] for end in story.ends()] == ["done"] * 8
+    jobs = {end["job"].partition("_")[0] for end in story.ends() if end["stage"] != "ingest"}
+    for job in jobs:
+        assert "afterany" in (story.submission(job)).read_text()
+    assert len(jobs) == 2
+
+
+def hang(story: Story, claim: dict[str, Any]) -> Path:
+    """Make a worker hang in writing its heartbeat, as at a file server that is gone, and kill its command.
+
+    No signal wakes it: what its process is told to do, it does when that is over. Return what it hangs at.
+    """
+    pid, heartbeat = pid_of(claim["worker"]), story.folder.worker(claim["worker"])
+    pipe = heartbeat.with_suffix(".pipe")
+    os.mkfifo(pipe)
+    pipe.replace(heartbeat)
+    until(lambda: Path(f"/proc/{pid}/wchan").read_text() == "wait_for_partner")
+    for child in children_of(pid):
+        os.killpg(child, signal.SIGKILL)
+    return heartbeat
+
+
+def preempt_a_training(story: Story) -> dict[str, Any]:
+    """Have a training preempted after its first steps and before its last; return its attempt's claim."""
+    folder = story.folder
+    tasks = {task.key: task for task in folder.tasks() if task.kind == "field"}
+
+    def training() -> dict[str, Any] | None:
+        for claim in story.running():
+            task = tasks.get(claim["key"])
+            if task is not None and 0 < steps_of(folder.of(task)) < STEPS / 2:
+                return claim
+        return None
+
+    for _ in range(10):
+        story.wait_for(lambda: training() is not None)
+        claim = training()
+        if claim is None:
+            continue
+        wrap = ("-p", "high", "-c", "2", "-w", claim["host"], "-o", "/dev/null", "--wrap", "sleep 5")
+        story.cluster.run("sbatch", *wrap)
+        story.wait_for(lambda claim=claim: claim not in story.running())  # type: ignore[misc]
+        end = all_attempts(folder.of(tasks[claim["key"]]))[claim["number"] - 1]["end"]
+        if end["class"] == "preempted" and end["stage"] == "train" and 0 < end["step"] < STEPS:
+            return claim
+    raise AssertionError("no training was preempted")
+
+
+def steps_of(folder: Path) -> int:
+    for metrics in folder.glob("run/scenes/*/metrics.jsonl"):
+        return 10 * metrics.read_text().count("\n")
+    return 0
+
+
+def kill_a_command(story: Story, besides: str) -> str:
+    """Kill a command under another worker than `besides`; return the name of its worker."""
+    for _ in range(300):
         for claim in story.running():
             pid = pid_of(claim["worker"])
             try:
-                children = children_of(pid)
+                children = children_of(pid) if claim["worker"] != besides else []
                 if children:
                     os.killpg(children[0], signal.SIGKILL)
                     return str(claim["worker"])
@@ -239,26 +340,57 @@ def kill_a_command(story: Story) -> str:
     raise AssertionError("nothing runs")
 
 
-def check_the_end(story: Story, killed: str) -> None:
+def check_the_end(story: Story) -> None:
+    """All that can be done is done, once; what was not its fault used up nothing."""
     folder = story.folder
     log = (story.place / "driver.log").read_text()
     status = json.loads(story.atmonr("status", str(story.place / "campaign.toml"), "--json"))
     assert status["counts"] == {"done": 2 * (GRANULES - 1), "quarantined": 1, "blocked": 1}, log
     (bad,) = (row for row in status["tasks"] if row["status"] == "quarantined")
     assert bad["name"] == BAD and "not readable as netCDF-4" in bad["reason"]
-    attempts = {task.key: all_attempts(folder.of(task)) for task in folder.tasks()}
-    # No task was done twice, and what was not its fault used up nothing.
-    for tries in attempts.values():
+    for task in folder.tasks():
+        tries = all_attempts(folder.of(task))
         assert sum(attempt["end"]["class"] == "done" for attempt in tries) <= 1
-        assert all(attempt["end"] for attempt in tries)
-    classes = story.classes()
-    assert {"killed", "preempted", "input", "lost"} <= set(classes)
-    ends = [attempt["end"] for tries in attempts.values() for attempt in tries]
-    (victim,) = (end for end in ends if end["class"] == "killed")
-    assert victim["worker"] == killed
-    # One config, one code: all runs of equal granules are equal, those that were interrupted too.
-    checkpoints = {last_checkpoint(folder.of(task)) for task in folder.tasks() if task.kind == "field"}
-    assert len(checkpoints - {None}) == 1
+        # One after the other.
+        for before, after in itertools.pairwise(tries):
+            assert before["end"]["time_s"] <= after["claim"]["time_s"]
+    assert {end["class"] for end in story.ends()} == {"done", "killed", "preempted", "input", "lost"}
+
+
+def check_the_node_was_left_alone(story: Story, host: str) -> None:
+    """After a node failed, jobs are kept from it, and a job that Slurm itself sends there takes nothing."""
+    folder = story.folder
+    noted_s = folder.bad_node(host).stat().st_mtime
+    for task in folder.tasks():
+        for claim in folder.of(task).glob("claim-*.json"):
+            record = json.loads(claim.read_text())
+            assert record["host"] != host or claim.stat().st_mtime <= noted_s + 1.0
+    later = [
+        job for record in folder.jobs() if record["submitted_s"] > noted_s + 5.0 for job in record["jobs"]
+    ]
+    assert later
+    for job in later:
+        assert f"#SBATCH --exclude={host}" in story.submission(job.partition("_")[0]).read_text()
+
+
+def check_all_trainings_are_equal(story: Story, preempted: str) -> None:
+    """Granules, config and code are equal, so trainings are to the last bit, that which was preempted too."""
+    folder, found = story.folder, {}
+    for task in folder.tasks():
+        if task.kind == "field" and read_state(folder.of(task)).status == "done":
+            (last,) = folder.of(task).glob(f"run/scenes/*/checkpoints/step-{STEPS:08d}.pt")
+            state = read_checkpoint(last)
+            assert state["step"] == STEPS
+            found[task.key] = bits_of([state["module"], state["optimizers"]])
+    assert preempted in found and len(found) == GRANULES - 1
+    assert len(set(found.values())) == 1
+
+
+def bits_of(value: Any) -> bytes:
+    if isinstance(value, torch.Tensor):
+        return value.numpy().tobytes()
+    parts = [item for pair in value.items() for item in pair] if isinstance(value, dict) else value
+    return b"".join(map(bits_of, parts)) if isinstance(parts, list | tuple) else repr(value).encode()
 
 
 def check_mlflow(story: Story, uri: str) -> None:
@@ -277,15 +409,6 @@ def check_mlflow(story: Story, uri: str) -> None:
     trained = [run for run in runs.values() if run.data.tags["atmonr.kind"] == "field"]
     assert all(run.info.status == "FINISHED" for run in trained)
     assert all(client.list_artifacts(run.info.run_id, "pictures") for run in trained)
-
-
-def last_checkpoint(folder: Path) -> int | None:
-    """Something that equal trainings have in common: the last loss."""
-    files = list(folder.glob("run/scenes/*/metrics.jsonl"))
-    if not files:
-        return None
-    record = json.loads(files[0].read_text().splitlines()[-1])
-    return hash((record["step"], record.get("loss")))
 
 
 def same_variables(one: Path, other: Path) -> bool:

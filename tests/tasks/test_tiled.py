@@ -149,6 +149,21 @@ def test_gradients_are_those_of_the_whole_loss(scene: Scene) -> None:
 
 
 @pytest.mark.slow
+def test_gradients_of_a_batch_in_parts_are_those_of_the_whole(scene: Scene) -> None:
+    found = []
+    for chunks in (1, 3):
+        task = make_task(scene, train={"steps": STEPS, "ray_chunks": chunks})
+        parts = list(task.losses(0))
+        assert [name for name, _ in parts] == [""] * (chunks - 1) + ["field"]
+        for _, loss in parts:
+            loss.backward()
+        found.append([p.grad for part in task.parts.values() for p in part.module.parameters()])
+    for whole, together in zip(*found, strict=True):
+        assert (whole is None) == (together is None)
+        if whole is not None and together is not None:
+            assert (whole - together).abs().max() <= 1e-5 * whole.abs().max()
+
+
 def test_what_tiles_share_stays_equal_and_what_they_own_does_not(scene: Scene) -> None:
     task = make_task(scene)
     train(task)

@@ -116,6 +116,25 @@ def test_the_shares_of_all_ranks_make_up_the_batch(scene: Scene, kind: dict[str,
 
 
 @KINDS
+def test_gradients_of_a_batch_in_parts_are_those_of_the_whole(scene: Scene, kind: dict[str, object]) -> None:
+    found = []
+    for chunks in (1, 3):
+        config = make_config(
+            kind, loss={"l1": 0.3, "sparsity": 1e-2, "departure": 1e-2}, train={"ray_chunks": chunks}
+        )
+        task = make_task(scene, config)
+        parts = list(task.losses(4))
+        assert [name for name, _ in parts] == [""] * (chunks - 1) + ["field"]
+        for _, loss in parts:
+            loss.backward()
+        gradients = [p.grad for p in task.field.parameters() if p.grad is not None]
+        found.append([torch.stack([loss.detach() for _, loss in parts]).sum(), *gradients])
+    assert len(found[0]) == len(found[1])
+    for whole, together in zip(*found, strict=True):
+        assert (whole - together).abs().max() <= 1e-5 * whole.abs().max()
+
+
+@KINDS
 def test_training_lowers_the_loss(scene: Scene, kind: dict[str, object]) -> None:
     losses = train(make_task(scene, make_config(kind)))
     assert len(losses) == STEPS

@@ -113,6 +113,20 @@ def test_a_loss_moves_only_the_parameters_of_its_own_optimizer() -> None:
     assert not torch.equal(task.module["a"], torch.ones(3))
 
 
+def test_parts_of_a_loss_make_one_step() -> None:
+    whole, parts = LineTask(), LineTask()
+    for task in (whole, parts):
+        task.optimizers.pop("b")
+    whole.losses = lambda step: iter([("a", 3 * whole.module["a"].square().sum())])  # type: ignore[method-assign]
+    parts.losses = lambda step: (  # type: ignore[method-assign]
+        (name, factor * parts.module["a"].square().sum()) for name, factor in (("", 1), ("", 1), ("a", 1))
+    )
+    told = [[report.losses["a"].item() for report in run(task, 3)] for task in (whole, parts)]
+    assert told[0] == pytest.approx(told[1], rel=1e-6)
+    torch.testing.assert_close(whole.module["a"], parts.module["a"])
+    assert not torch.equal(parts.module["a"], torch.ones(3))
+
+
 @pytest.mark.parametrize("fused", [True, False])
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_a_non_finite_loss_ends_training_before_it_moves_a_parameter(fused: bool, bad: float) -> None:
@@ -147,6 +161,7 @@ def test_updates_stop_on_the_device_and_stay_stopped_until_the_host_looks() -> N
     states = []
     for step, factor in enumerate([1.0, float("nan"), 1.0, float("inf")], start=1):
         loop._update(task, "a", parameter.square().sum() * factor, step, WORLD, guard)
+        loop._clear_gradients(task)
         states.append((parameter.detach().clone(), optimizer.state[parameter]["exp_avg"].clone()))
     assert all(torch.equal(a, b) for later in states[1:] for a, b in zip(later, states[0], strict=True))
     assert optimizer.state[parameter]["step"] == 1

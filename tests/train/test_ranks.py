@@ -53,7 +53,7 @@ def test_two_ranks_stop_at_the_same_step_when_only_one_gets_the_signal(job: Job,
     ("wrong", "exit_code", "message"),
     [
         ({"bug_at_rank_step": [1, 5]}, 1, "a bug"),
-        ({"memory_at_rank_step": [1, 5]}, 76, "lower train.batch_rays"),
+        ({"memory_at_rank_step": [1, 5]}, 76, "raise train.ray_chunks"),
         ({"nan_at_step": 5}, 70, "diverged at step 6"),
     ],
 )

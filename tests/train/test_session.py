@@ -339,7 +339,7 @@ def test_an_unreadable_scene_makes_no_run_folder(job: Job, tmp_path: Path) -> No
 
 def test_a_full_gpu_exits_76_and_says_what_to_change(job: Job, tmp_path: Path) -> None:
     write_scene(tmp_path, "a", memory_at_rank_step=[0, 3])
-    with pytest.raises(GpuMemoryError, match=r"out of memory.*2 GiB; lower train.batch_rays") as caught:
+    with pytest.raises(GpuMemoryError, match=r"out of memory.*2 GiB; raise train.ray_chunks") as caught:
         job.here()
     assert caught.value.exit_code == 76
 

@@ -8,6 +8,8 @@
 #PBS -J 0-2
 #PBS -q gpu
 
+exec >>/campaign/jobs/ab/"$PBS_JOBID"_0_log.out 2>&1
+export SUBMITIT_EXECUTOR=pbs
 case "$(hostname)" in n1|n2) exit 0;; esac
 module load apptainer
 stopping=0
