@@ -35,6 +35,6 @@ if [ -z "${APPTAINER_TMPDIR:-}" ] && [ "$(df --output=avail -BG /dev/shm | tail 
 fi
 rm -f "$image" "build/$image.inputs"
 apptainer build --fakeroot --bind "$PWD/$wheels:/mnt" --build-arg "MIRROR=$(containers/debian-mirror.sh)" \
-    --mksquashfs-args "-Xcompression-level 3" --notest "$image" containers/$flavour.def
+    --mksquashfs-args "-comp zstd -Xcompression-level 3" --notest "$image" containers/$flavour.def
 echo "$inputs" >"build/$image.inputs"
 ls -l "$image"

@@ -3,6 +3,9 @@ export PATH=/usr/local/share/atmonr/venv/bin:$PATH LC_ALL=C.UTF-8
 # Packages in a user's home folder would take precedence over those of the image.
 export PYTHONNOUSERSITE=1
 unset PYTHONPATH PYTHONHOME
+# For the provenance of results.
+ATMONR_REVISION="$(cat /usr/local/share/atmonr/REVISION)"
+export ATMONR_REVISION
 # Locks fail on many parallel file systems; no file of ours has two writers.
 export HDF5_USE_FILE_LOCKING="${HDF5_USE_FILE_LOCKING:-FALSE}"
 
@@ -20,7 +23,7 @@ export MPLCONFIGDIR="${MPLCONFIGDIR:-$atmonr_scratch/matplotlib}"
 unset atmonr_scratch
 
 # The MPI that speaks the launcher's language: Open MPI for PMIx (srun --mpi=pmix, mpirun of Open MPI), otherwise
-# MPICH (PMI1, PMI2). Whoever binds the host's MPI sets both variables to it, see containers/README.md.
+# MPICH (PMI1, PMI2). Whoever binds the host's MPI sets this to its library, see containers/README.md.
 if [ -z "${MPI4PY_LIBMPI:-}" ] && [ -n "${PMIX_NAMESPACE:-}" ]; then
-    export MPI4PY_MPIABI=openmpi MPI4PY_LIBMPI=libmpi.so.40
+    export MPI4PY_LIBMPI=libmpi.so.40
 fi

@@ -40,13 +40,17 @@ atmonr() {
     export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-315532800}
     "$python" -m pip --disable-pip-version-check --quiet install --no-deps --no-build-isolation --no-compile \
         --no-index --no-cache-dir --root-user-action ignore "$source"
-    # Compiled now, because nobody can write to an image; by content, so that time stamps do not matter.
-    "$python" -m compileall -q -j 0 --invalidation-mode unchecked-hash "$venv/lib" || true # some packages ship old syntax
+    # Compiled now, because nobody can write to an image, and never held against time stamps. Tests of packages are
+    # left out; some are for other versions of Python.
+    "$python" -m compileall -q -j 0 -x '/tests/|/_internal/' --invalidation-mode unchecked-hash "$venv/lib"
     mkdir -p "$share"
-    cp -r "$source"/configs "$source"/LICENSE "$source"/containers/locks/"$flavour".txt "$share"
+    cp -r "$source"/{configs,LICENSE,REVISION,containers/locks/"$flavour".txt} "$share"
     cp "$source"/containers/{environment.sh,selftest.sh,selftest.py,golden.json} "$share"
     ln -sf "$("$python" -c 'import imageio_ffmpeg; print(imageio_ffmpeg.get_ffmpeg_exe())')" /usr/local/bin/ffmpeg
-    ln -sf "$venv" /usr/local/share/atmonr/venv
+    ln -sfn "$venv" "$share/venv"
+    # The libraries of CUDA in wheels, for what does not load them through torch, such as tinycudann.
+    find "$venv" -path '*/nvidia/*/lib' -type d >/etc/ld.so.conf.d/atmonr.conf
+    ldconfig
     "$python" "$source/containers/sbom.py" "$share/$flavour.txt" >"$share/sbom.cdx.json"
     cp "$source/containers/help.txt" /.singularity.d/runscript.help
     labels "$flavour" "$python" >>"$APPTAINER_LABELS"
@@ -61,16 +65,20 @@ labels() {
     read -r torch toolkit < <("$python" -c "$versions")
     echo "org.opencontainers.image.title atmonr"
     echo "org.opencontainers.image.version $("$python" -c 'import atmonr; print(atmonr.__version__)')"
-    echo "org.opencontainers.image.revision $(cat "$source/REVISION" 2>/dev/null || echo unknown)"
+    echo "org.opencontainers.image.revision $(cat "$source/REVISION")"
     echo "org.opencontainers.image.licenses Apache-2.0"
-    echo "org.opencontainers.image.base.name ${BASE_NAME:-debian:$(cat /etc/debian_version)}"
-    # A base that no registry has is named by its packages.
-    echo "org.opencontainers.image.base.digest ${BASE_DIGEST:-dpkg-sha256:$(dpkg-query -W | sha256sum | cut -c1-64)}"
+    # A base that is from no registry is named by its packages.
+    local base=${BASE:-debian:$(cat /etc/debian_version)@dpkg-sha256:$(dpkg-query -W | sha256sum | cut -c1-64)}
+    echo "org.opencontainers.image.base.name ${base%%@*}"
+    echo "org.opencontainers.image.base.digest ${base#*@}"
     echo "atmonr.flavour $flavour"
     echo "atmonr.lock.sha256 $(sha256sum <"$source/containers/locks/$flavour.txt" | cut -c1-64)"
     echo "atmonr.torch $torch"
-    echo "atmonr.toolkit $toolkit"
-    if [ "$flavour" = cuda ]; then echo "atmonr.cuda $toolkit"; fi
+    case $flavour in
+    cuda) echo "atmonr.cuda $toolkit" ;;
+    rocm) echo "atmonr.rocm $toolkit" ;;
+    *) echo "atmonr.cuda none" ;;
+    esac
 }
 
 "$@"

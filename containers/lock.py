@@ -1,4 +1,4 @@
-"""Make the lock files of the images, or check that they fit the project: `make locks`, `python lock.py --check`.
+"""Make the lock files of images (`make locks`), or check that they fit the project (`lock.py --check`).
 
 A lock names every Python package of an image with the checksums of its files, for x86_64 and aarch64. `uv`
 resolves them within the ranges of pyproject.toml at the versions of constraints.txt. What they were made from
@@ -82,7 +82,9 @@ def head(flavour: Flavour) -> str:
     """First line of a lock: a checksum of all that it is made from."""
     pins = (CHECKOUT / "constraints.txt").read_text("utf-8")
     made_from = [requirements(flavour), pins, flavour.python, list(flavour.without), flavour.added]
-    return f"# `make locks` made this from sha256:{hashlib.sha256(json.dumps(made_from).encode()).hexdigest()}\n"
+    return (
+        f"# `make locks` made this from sha256:{hashlib.sha256(json.dumps(made_from).encode()).hexdigest()}\n"
+    )
 
 
 def resolve(flavour: Flavour, former: str) -> str:
@@ -100,7 +102,9 @@ def resolve(flavour: Flavour, former: str) -> str:
             command += ["--no-emit-package", flavour.added.partition("==")[0]]
         subprocess.run(command, check=True)
         # Packages that only Windows or macOS need.
-        text = re.sub(r"(?m)^\S+ ; sys_platform == '(?:win32|emscripten).*\n(?:    .*\n)+", "", lock.read_text())
+        text = re.sub(
+            r"(?m)^\S+ ; sys_platform == '(?:win32|emscripten).*\n(?:    .*\n)+", "", lock.read_text()
+        )
     return head(flavour) + re.sub(r"(?m)^#.*\n", "", text) + flavour.added
 
 
@@ -109,7 +113,8 @@ def stale() -> list[str]:
     return [
         name
         for name, flavour in FLAVOURS.items()
-        if not (path := LOCKS / f"{name}.txt").is_file() or not path.read_text("utf-8").startswith(head(flavour))
+        if not (path := LOCKS / f"{name}.txt").is_file()
+        or not path.read_text("utf-8").startswith(head(flavour))
     ]
 
 

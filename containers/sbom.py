@@ -1,7 +1,7 @@
 """Write a CycloneDX list of all packages of this image: `python sbom.py LOCK`.
 
-Ready-made tools list either the packages of a Python environment or those of a distribution, and none of those
-that do both can be had from PyPI. Nothing in it depends on time or place, so that equal images have equal lists.
+Ready-made tools list either the packages of a Python environment or those of a distribution; those that do
+both are not on PyPI. Nothing in it depends on time or place: equal images have equal lists.
 """
 
 from __future__ import annotations
@@ -34,10 +34,12 @@ def python_packages(lock: Path) -> list[dict[str, Any]]:
     for found in metadata.distributions():
         name = re.sub(r"[-_.]+", "-", found.metadata["Name"]).lower()
         package = component(name, found.version, f"pkg:pypi/{name}@{quote(found.version)}")
-        if licence := found.metadata.get("License-Expression"):
-            package["licenses"] = [{"expression": licence}]
+        if "License-Expression" in found.metadata:
+            package["licenses"] = [{"expression": found.metadata["License-Expression"]}]
         # One of these, depending on the processor.
-        package["properties"] = [{"name": "atmonr:locked", "value": f"sha256:{sha}"} for sha in hashes.get(name, [])]
+        package["properties"] = [
+            {"name": "atmonr:locked", "value": f"sha256:{sha}"} for sha in hashes.get(name, [])
+        ]
         packages.append(package)
     return packages
 

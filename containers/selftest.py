@@ -27,7 +27,9 @@ def numbers() -> dict[str, list[float]]:
 def _rays() -> list[float]:
     from atmonr.geo.rays import trace
 
-    lines = trace([0.0, 45.0, -89.9], [0.0, 170.0, -60.0], 100.0, [0.0, 40.0, 70.0], [0.0, 120.0, 300.0], 20000.0)
+    lines = trace(
+        [0.0, 45.0, -89.9], [0.0, 170.0, -60.0], 100.0, [0.0, 40.0, 70.0], [0.0, 120.0, 300.0], 20000.0
+    )
     return [*lines.origin_ecef.ravel(), *lines.length_m]
 
 
@@ -51,7 +53,11 @@ def _integrals() -> list[float]:
 
     depth = torch.linspace(0.0, 2.0, 24).view(3, 8)
     rendered = integrate(depth, torch.cos(depth) + 1.5)
-    return [*rendered.radiance.tolist(), *rendered.transmittance.tolist(), *rendered.weights.flatten().tolist()]
+    return [
+        *rendered.radiance.tolist(),
+        *rendered.transmittance.tolist(),
+        *rendered.weights.flatten().tolist(),
+    ]
 
 
 def _sunlight() -> list[float]:
@@ -91,7 +97,9 @@ def main() -> None:
     path = Path(sys.argv[-1])
     found = numbers()
     if "--write" in sys.argv:
-        path.write_text(json.dumps({name: list(map(float, row)) for name, row in found.items()}, indent=1) + "\n")
+        path.write_text(
+            json.dumps({name: list(map(float, row)) for name, row in found.items()}, indent=1) + "\n"
+        )
         return
     print(f"{import_everything()} modules import")
     if wrong := check(found, json.loads(path.read_text())):

@@ -16,7 +16,7 @@ echo
 two=(-n 2 atmonr doctor --mpi --device cpu)
 mpiexec "${two[@]}" || fail "two ranks of MPICH do not meet"
 # Below another launcher or as root, Open MPI wants to be told that this is meant.
-env OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 MPI4PY_MPIABI=openmpi MPI4PY_LIBMPI=libmpi.so.40 \
+env OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 MPI4PY_LIBMPI=libmpi.so.40 \
     OMPI_MCA_btl=tcp,self OMPI_MCA_plm_rsh_agent=/bin/false \
     /usr/bin/mpirun --oversubscribe "${two[@]}" || fail "two ranks of Open MPI do not meet"
 
