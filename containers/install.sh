@@ -40,6 +40,10 @@ atmonr() {
     export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-315532800}
     "$python" -m pip --disable-pip-version-check --quiet install --no-deps --no-build-isolation --no-compile \
         --no-index --no-cache-dir --root-user-action ignore "$source"
+    local packages
+    packages=$("$python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+    cp "$source/containers/image_start.py" "$packages/atmonr_image_start.py"
+    echo "import atmonr_image_start" >"$packages/atmonr_image_start.pth"
     # Compiled now, because nobody can write to an image, and never held against time stamps. Tests of packages are
     # left out; some are for other versions of Python.
     "$python" -m compileall -q -j 0 -x '/tests/|/_internal/' --invalidation-mode unchecked-hash "$venv/lib"

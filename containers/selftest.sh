@@ -2,7 +2,6 @@
 # %test of every image. Ends with 0, or with a line that says what fails.
 set -euo pipefail
 share=/usr/local/share/atmonr
-. "$share/environment.sh"
 export OMP_NUM_THREADS=1
 fail() { echo "atmonr image: $*" >&2; exit 1; }
 
@@ -16,8 +15,7 @@ echo
 two=(-n 2 atmonr doctor --mpi --device cpu)
 mpiexec "${two[@]}" || fail "two ranks of MPICH do not meet"
 # Below another launcher or as root, Open MPI wants to be told that this is meant.
-env OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 MPI4PY_LIBMPI=libmpi.so.40 \
-    OMPI_MCA_btl=tcp,self OMPI_MCA_plm_rsh_agent=/bin/false \
+env OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_btl=tcp,self OMPI_MCA_plm_rsh_agent=/bin/false \
     /usr/bin/mpirun --oversubscribe "${two[@]}" || fail "two ranks of Open MPI do not meet"
 
 if python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then

@@ -49,6 +49,7 @@ max_jobs = 2
 wall_minutes = 30
 grace_s = 15
 options = ["--partition=low"]
+setup = ["export OMP_NUM_THREADS=1"]
 """
 CAMPAIGN = """\
 name = "image"
