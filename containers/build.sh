@@ -6,9 +6,10 @@ cd "$(dirname "$0")/.."
 flavour=cpu image=atmonr-cpu.sif python=3.11 wheels=build/wheels/cpu
 pip=(.venv/bin/python -m pip --disable-pip-version-check)
 
-# All that goes in. Files that git does not know are not looked at: an image of those is made by hand.
-inputs=$({ git ls-files -z -- atmonr launch configs containers pyproject.toml README.md LICENSE | sort -z |
-    xargs -0 sha256sum; apptainer --version; } | sha256sum | cut -c1-64)
+# All that goes in.
+inputs=$({ git ls-files -z --cached --others --exclude-standard -- atmonr launch configs containers \
+    ':!containers/README.md' pyproject.toml README.md LICENSE | sort -z | xargs -0 sha256sum
+    apptainer --version; } | sha256sum | cut -c1-64)
 if [ -f "$image" ] && [ "$(cat "build/$image.inputs" 2>/dev/null)" = "$inputs" ]; then
     echo "$image is of these sources already (sha256 $inputs): nothing to build"
     exit 0

@@ -93,6 +93,8 @@ print([name for name in os.environ if name.startswith(("NCCL", "UCX"))])
 
 
 def test_a_folder_that_somebody_else_made_is_no_cache(in_image: InImage, tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can make a folder of somebody else's")
     cache = tmp_path / f"atmonr-cache-{os.getuid()}"
     cache.mkdir()
     os.chown(cache, 12345, 12345)
