@@ -8,9 +8,7 @@ fail() { echo "atmonr image: $*" >&2; exit 1; }
 python -m pip check --disable-pip-version-check || fail "packages do not fit each other"
 python "$share/selftest.py" "$share/golden.json" || fail "does not calculate"
 ffmpeg -version >/dev/null || fail "no ffmpeg"
-vdb=$(python -c 'import atmonr.export as e; print(e.__path__[0])')/vdb_pipe.py
-/usr/bin/python3 "$vdb" probe || fail "no OpenVDB"
-echo
+python -c 'from atmonr.export.vdb import find_python; print("OpenVDB works with", *find_python())' || fail "no OpenVDB"
 # Two ranks that add up something, by either MPI.
 two=(-n 2 atmonr doctor --mpi --device cpu)
 mpiexec "${two[@]}" || fail "two ranks of MPICH do not meet"

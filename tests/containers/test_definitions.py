@@ -1,4 +1,4 @@
-"""Definitions of images that no test builds, and lock files: read, and compared with the image that is built."""
+"""Definitions of images that no test builds, and lock files: read, and compared with the image that is."""
 
 from __future__ import annotations
 
