@@ -6,7 +6,7 @@ STAMP := .venv/.made
 # Tests and demo start several processes; each would otherwise take every core.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup system test test-slurm test-fast lint demo bench
+.PHONY: setup system test test-slurm test-image test-fast lint locks image-cpu demo bench
 .DELETE_ON_ERROR:
 
 setup: $(STAMP)
@@ -40,6 +40,11 @@ test-slurm: setup
 	@$(MAKE) --no-print-directory system
 	$(BIN)/pytest -m slurm
 
+# Of the container image, for which Apptainer is installed and the image built; also part of `make test`.
+test-image: image-cpu
+	@$(MAKE) --no-print-directory system
+	$(BIN)/pytest -m image -rs
+
 test-fast: setup
 	$(BIN)/pytest -n 2 --dist worksteal -m 'not slow'
 
@@ -47,6 +52,16 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python containers/lock.py --check
+
+# What goes into container images, after a change of pyproject.toml or constraints.txt.
+locks: setup
+	$(BIN)/python containers/lock.py
+
+# atmonr-cpu.sif, or the word that it is there already. Elsewhere than on Debian, Apptainer must be there.
+image-cpu: setup
+	@containers/apptainer-debian.sh
+	@containers/build.sh
 
 demo: setup
 	$(BIN)/atmonr demo --out demo

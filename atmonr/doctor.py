@@ -19,13 +19,14 @@ GIB = 2**30
 
 def examine() -> list[tuple[str, str]]:
     """Return (subject, finding) pairs; what is absent comes with how to get it. Shows no secret."""
+    mpi = _start_mpi()  # meanwhile torch is imported, which takes as long
     return [
         ("machine", _machine()),
         ("disk", f"{shutil.disk_usage(Path.cwd()).free / GIB:.0f} GiB free here"),
         ("torch", _torch()),
         ("devices", _devices()),
         ("GPU kernels", _gpu_kernels()),
-        ("MPI", _mpi()),
+        ("MPI", _mpi(mpi)),
         ("data", ", ".join(_version(name) for name in ("netCDF4", "zarr", "xarray"))),
         ("tracking", _version("mlflow")),
         ("Earthdata", _earthdata()),
@@ -69,21 +70,29 @@ def _gpu_kernels() -> str:
     )
 
 
-def _mpi() -> str:
+def _start_mpi() -> subprocess.Popen[str] | None:
+    """In a process of its own: loading MPI starts it, and a library that does not fit may end the process."""
+    if not _installed("mpi4py"):
+        return None
+    script = "from mpi4py import MPI; print(MPI.Get_library_version().split('\\n')[0])"
+    return subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+
+
+def _mpi(process: subprocess.Popen[str] | None) -> str:
     launcher = Path(sys.executable).with_name("mpiexec")
     start = str(launcher) if launcher.exists() else shutil.which("mpiexec") or "no mpiexec"
-    if not _installed("mpi4py"):
+    if process is None:
         return f"absent; pip install 'atmonr[mpi]'; {start}"
-    # In a process of its own: loading MPI starts it, and a library that does not fit may end the process.
-    script = "from mpi4py import MPI; print(MPI.Get_library_version().split('\\n')[0])"
-    try:
-        found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30)
-    except subprocess.TimeoutExpired:
-        return f"{_version('mpi4py')}, but MPI does not start; {start}"
+    with process:
+        try:
+            told, _ = process.communicate(timeout=30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            return f"{_version('mpi4py')}, but MPI does not start; {start}"
     library = (
-        " ".join(found.stdout.split())
-        if found.returncode == 0
-        else "no MPI library; pip install 'atmonr[mpi]'"
+        " ".join(told.split()) if process.returncode == 0 else "no MPI library; pip install 'atmonr[mpi]'"
     )
     return f"{_version('mpi4py')}, {library}; {start}"
 

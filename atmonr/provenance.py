@@ -34,10 +34,10 @@ def _container_image() -> str | None:
 
 
 def _git_commit() -> str | None:
-    """Return the commit of the checkout this package runs from, with `+changes` if files differ from it."""
+    """Return the commit of the checkout this package is from, with `+changes` if files differ from it."""
     checkout = Path(__file__).resolve().parents[1]
     if not (checkout / ".git").exists():
-        return None
+        return os.environ.get("ATMONR_REVISION")  # what an image was built from
     command = [
         "git",
         "-C",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -35,7 +34,7 @@ def freeze(campaign: Campaign, plan: Plan, *, limit: int | None = None) -> Folde
     folder = Folder(campaign.folder)
     tasks = limited(plan.tasks, limit)
     configs = {config_name(variant): variant.config.toml() for variant in campaign.variants}
-    folder.freeze(settings_of(campaign), configs, tasks)
+    folder.freeze(settings_of(campaign, tasks), configs, tasks)
     return folder
 
 
@@ -46,14 +45,19 @@ def limited(tasks: Sequence[Task], limit: int | None) -> list[Task]:
     return [task for task in tasks if task.granule in kept]
 
 
-def settings_of(campaign: Campaign) -> dict[str, Any]:
-    """What workers and drivers go by, as JSON data."""
+def settings_of(campaign: Campaign, tasks: Sequence[Task] = ()) -> dict[str, Any]:
+    """What workers and drivers go by, as JSON data.
+
+    Args:
+        campaign: The campaign file.
+        tasks: What is to be done: an image must see the files.
+    """
     site = campaign.site
     return {
         "name": campaign.file.name,
         "site": site.title,
         "scheduler": site.scheduler,
-        "program": _program(campaign),
+        "program": _program(campaign, tasks),
         "heartbeat_s": site.heartbeat_s,
         "lease_s": site.lease_s,
         "idle_s": site.idle_s,
@@ -107,13 +111,21 @@ def fetch_granules(campaign: Campaign) -> None:
             raise StoreError(f"atmonr fetch ended with exit code {code}; see above; submit again to continue")
 
 
-def _program(campaign: Campaign) -> list[str]:
+def _program(campaign: Campaign, tasks: Sequence[Task]) -> list[str]:
     """How a node starts atmonr; [] for the Python of its worker."""
     image, site = campaign.image, campaign.site
     if image is None:
         return list(site.program)
-    binds = []
+    binds: list[str] = []
     if Path(site.container[0]).name in ("apptainer", "singularity"):
-        inputs = os.path.commonpath([campaign.folder, *(campaign.path.resolve().parent,)])
-        binds = ["--bind", inputs]
+        granules = (Path(task.facts["path"]) for task in tasks if task.kind == "scene")
+        # Names may be links: what they lead to must be there as well.
+        places = {place for granule in granules for place in (granule.parent, granule.resolve().parent)}
+        for folder in _outermost({campaign.folder, campaign.path.resolve().parent, *places}):
+            binds += ["--bind", str(folder)]
     return [*site.container, *binds, str(image), "atmonr"]
+
+
+def _outermost(folders: set[Path]) -> list[Path]:
+    """Leave out folders that are inside of others."""
+    return sorted(folder for folder in folders if not folders.intersection(folder.parents))

@@ -53,6 +53,23 @@ def mpi_python() -> Launch:
 
 
 @pytest.fixture(scope="session")
+def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `atmonr demo` makes, with its output in `log.txt`. Tests that use it are marked `alone`.
+
+    That takes a minute, so all workers of pytest-xdist share it.
+    """
+    own = tmp_path_factory.getbasetemp()
+    shared = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "demo"
+    log = shared / "log.txt"
+    if not log.exists():
+        command = [sys.executable, "-m", "atmonr", "demo", "-o", str(shared)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+        log.write_text(done.stdout)
+    return shared
+
+
+@pytest.fixture(scope="session")
 def need() -> Callable[[str], str]:
     """Find a program of the packages in debian-packages.txt: `need("ffprobe")`, or skip the test."""
 

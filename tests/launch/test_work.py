@@ -124,6 +124,29 @@ def test_an_image_is_named_in_the_command_and_in_the_lock(tmp_path: Path) -> Non
     assert any(package.startswith("torch==") for package in settings["lock"]["packages"])
 
 
+def test_an_image_sees_the_granules_wherever_they_are(tmp_path: Path) -> None:
+    from launch.campaign_file import load_campaign
+    from launch.plan import make_plan
+
+    place = tmp_path / "place"
+    for folder in (place / "sub", tmp_path / "archive", tmp_path / "disk"):
+        folder.mkdir(parents=True)
+    (tmp_path / "disk" / "two.nc").write_bytes(b"2")
+    (tmp_path / "archive" / "two.nc").symlink_to(tmp_path / "disk" / "two.nc")
+    (place / "sub" / "one.nc").write_bytes(b"1")
+    (place / "atmonr.sif").write_bytes(b"image")
+    (place / "config.toml").write_text('[field]\nmethod = "instant_ngp"\n')
+    (place / "campaign.toml").write_text(
+        'name = "try"\nfolder = "../results"\nsite = "slurm"\nimage = "atmonr.sif"\n'
+        '[granules]\nfiles = ["sub/*.nc", "../archive/*.nc"]\n[config]\nfile = "config.toml"\n'
+    )
+    campaign = load_campaign(place / "campaign.toml")
+    program = settings_of(campaign, make_plan(campaign).tasks)["program"]
+    binds = [program[at + 1] for at, word in enumerate(program) if word == "--bind"]
+    # Each by itself: what they have in common may be the root folder.
+    assert binds == [str(tmp_path / name) for name in ("archive", "disk", "place", "results")]
+
+
 def start(place: Path, script: str) -> ProcessChild:
     return ProcessChild(
         [sys.executable, "-c", script],

@@ -151,7 +151,11 @@ def test_constraints_lie_within_the_declared_ranges(checkout: Path) -> None:
 
 
 def test_links_in_the_documents_lead_somewhere(checkout: Path) -> None:
-    documents = [*checkout.glob("*.md"), *(checkout / "docs").rglob("*.md")]
+    documents = [
+        *checkout.glob("*.md"),
+        *(checkout / "docs").rglob("*.md"),
+        *checkout.glob("containers/*.md"),
+    ]
     broken = [
         f"{document.name}: {target}"
         for document in documents

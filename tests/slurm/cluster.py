@@ -12,9 +12,13 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+import pytest
 
 NODES = 4
 PROGRAMS = ("slurmctld", "slurmd", "slurmdbd", "munged", "mariadbd", "mariadb", "mariadb-install-db")
@@ -188,6 +192,23 @@ PartitionName=low Nodes=n[1-{NODES}] Default=YES MaxTime=60 PriorityTier=1 Preem
 PartitionName=high Nodes=n[1-{NODES}] MaxTime=60 PriorityTier=100 PreemptMode=OFF
 """
         )
+
+
+@contextmanager
+def running_cluster() -> Iterator[Cluster]:
+    """Start a cluster and end it; skip the test where that cannot be."""
+    missing = [name for name in PROGRAMS if shutil.which(name) is None]
+    if missing or os.geteuid() != 0:
+        pytest.skip(f"needs root and {missing}; on Debian: make system")
+    base = Path(tempfile.mkdtemp(prefix="slurm-"))  # sockets have short names
+    base.chmod(0o755)
+    made = Cluster(base)
+    try:
+        made.start()
+        yield made
+    finally:
+        made.stop()
+        shutil.rmtree(base, ignore_errors=True)
 
 
 def until(happens: Callable[[], bool], *, within_s: float = PATIENCE_S) -> None:

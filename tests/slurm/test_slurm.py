@@ -5,11 +5,9 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,7 +19,7 @@ from campaigns import real_place
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from cluster import PROGRAMS, Cluster, until
+from cluster import Cluster, running_cluster, until
 
 from atmonr.checkpoint_file import read_checkpoint
 from launch.attempts import all_attempts, read_state
@@ -87,18 +85,8 @@ quicklook = false
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    missing = [name for name in PROGRAMS if shutil.which(name) is None]
-    if missing or os.geteuid() != 0:
-        pytest.skip(f"needs root and {missing}; on Debian: make system")
-    base = Path(tempfile.mkdtemp(prefix="slurm-"))  # sockets have short names
-    base.chmod(0o755)
-    made = Cluster(base)
-    try:
-        made.start()
+    with running_cluster() as made:
         yield made
-    finally:
-        made.stop()
-        shutil.rmtree(base, ignore_errors=True)
 
 
 @pytest.fixture
