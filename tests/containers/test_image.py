@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 import signal
@@ -32,12 +33,18 @@ def test_it_passes_its_own_test(image: Path) -> None:
 
 def test_it_is_small_and_starts_fast(image: Path, in_image: InImage) -> None:
     assert image.stat().st_size <= 1.5e9
-    seconds: list[float] = []
-    while len(seconds) < 8 and min(seconds, default=9.0) > 3.0:  # what else runs here may hold some up
+    inside, outside = math.inf, 0.0
+    checkout = [sys.executable, "-m", "atmonr", "doctor"]
+    for _ in range(8):  # what else runs here may hold some up, the checkout's own as well
         begin = time.perf_counter()
         in_image("atmonr", "doctor")
-        seconds.append(time.perf_counter() - begin)
-    assert min(seconds) <= 3.0, seconds
+        inside = min(inside, time.perf_counter() - begin)
+        if inside <= max(3.0, 1.5 * outside):
+            return
+        begin = time.perf_counter()
+        subprocess.run(checkout, check=True, capture_output=True)
+        outside = min(outside or math.inf, time.perf_counter() - begin)
+    raise AssertionError(f"{inside:.1f} s, and {outside:.1f} s outside of the image")
 
 
 def test_the_demo_inside_equals_the_demo_outside(
