@@ -17,7 +17,7 @@ from atmonr.geo.ellipsoid import surface_normal
 from atmonr.sensors.granule import Granule
 
 _EVERY = 17  # so many pixels are plenty to find their middle; a prime number meets all columns
-_FEW = 100_000  # of so few pixels all are taken
+_FEW = 6_000  # if they are fewer than this, all are taken
 
 
 class BoundingBox(NamedTuple):
@@ -96,10 +96,11 @@ def survey(granule: Granule, bbox: BoundingBox | None, views_at_once: int) -> Su
         located |= bool(keep.any())
         if bbox is not None:
             keep &= bbox.contains(latitude, longitude)
-        some = np.flatnonzero(keep)
-        some = some[:: _EVERY if some.size > _FEW else 1]
+        some = _EVERY * np.flatnonzero(keep.ravel()[::_EVERY])
+        if some.size < _FEW:
+            some = np.flatnonzero(keep)
         total += surface_normal(latitude.ravel()[some], longitude.ravel()[some]).sum(axis=0)
-        kept_per_view[block] = keep.sum(axis=(1, 2))
+        kept_per_view[block] = np.count_nonzero(keep, axis=(1, 2))
         any_line |= keep.any(axis=(0, 2))
         any_pixel |= keep.any(axis=(0, 1))
     if not located:
