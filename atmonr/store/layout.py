@@ -94,7 +94,7 @@ _VIEW_ATTRIBUTES: dict[str, dict[str, Any]] = {
 # Compressed, these would be half as large and take three times as long to load, with a GPU waiting.
 _EVERY_TRAINING_READS = ("reflectance", *SIGHT)
 # Five times as fast to write as zstd, twice as fast to read, for a tenth more space.
-_COMPRESSOR = BloscCodec(cname="lz4", clevel=5, shuffle="shuffle")
+_COMPRESSOR = BloscCodec(cname="lz4", clevel=1, shuffle="shuffle")
 
 
 def views_at_once(shape: tuple[int, int, int]) -> int:
