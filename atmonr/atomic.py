@@ -13,14 +13,11 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from atmonr.errors import StoreError, UsageError
-
-_FLUSHES = 8  # files of a folder that are flushed at a time: a disk does several in the time of one
 
 
 @contextmanager
@@ -84,9 +81,8 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     try:
         temporary.mkdir(parents=True)
         yield temporary
-        with ThreadPoolExecutor(_FLUSHES) as pool:
-            for flushed in [pool.submit(flush_to_disk, child) for child in temporary.rglob("*")]:
-                flushed.result()
+        for child in temporary.rglob("*"):
+            flush_to_disk(child)
         flush_to_disk(temporary)
         # os.replace would silently take the place of an empty folder made meanwhile.
         _refuse_existing(path)
