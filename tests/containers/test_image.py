@@ -145,8 +145,10 @@ def test_the_library_of_a_host_mpich_can_take_the_place_of_the_own(in_image: InI
     mpiexec, libraries = Path(sys.executable).with_name("mpiexec"), Path(sys.prefix) / "lib"
     options = ("--bind", f"{libraries}:/host-mpi", "--env", "MPI4PY_LIBMPI=/host-mpi/libmpi.so.12")
     script = (
-        "from mpi4py import MPI; print(MPI.COMM_WORLD.allreduce(1),"
-        " {line.split()[-1] for line in open('/proc/self/maps') if 'libmpi' in line})"
+        "import os; from mpi4py import MPI;"
+        "used = {line.split()[-1] for line in open('/proc/self/maps') if 'libmpi' in line};"
+        # Whole lines, which two ranks cannot mix.
+        "os.write(1, f'{MPI.COMM_WORLD.allreduce(1)} {used}\\n'.encode())"
     )
     done = in_image("python", "-c", script, options=options, before=(str(mpiexec), "-n", "2"))
     assert done.stdout.splitlines() == ["2 {'/host-mpi/libmpi.so.12'}"] * 2
