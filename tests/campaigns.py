@@ -23,6 +23,26 @@ from launch.worker import Worker, place_to_begin
 LEASE_S = 60.0
 
 
+def smallest_field(steps: int) -> str:
+    """A method's TOML that trains in seconds."""
+    return f"""\
+[field]
+method = "instant_ngp"
+levels = 2
+log2_table_size = 9
+[render]
+samples = 6
+[light]
+every_steps = 1000
+max_points = 1000
+[train]
+steps = {steps}
+batch_rays = 32
+log_every_steps = 10
+evaluate_every_steps = {steps}
+"""
+
+
 def tasks_of(granules: int, *, pool: str = "gpu") -> list[Task]:
     """A scene and a field of each granule."""
     scenes, fields = [], []

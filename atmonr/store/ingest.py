@@ -33,6 +33,7 @@ from atmonr.store.layout import (
     write_vectors,
 )
 from atmonr.store.rays import MAX_SOLAR_ZENITH_DEG, Block, scene_block, usable_rays
+from atmonr.store.read_ahead import read_ahead
 from atmonr.store.survey import BoundingBox, Survey, blocks, survey
 
 _HOLDOUT_EVERY, _HOLDOUT_FIRST = 10, 5
@@ -176,7 +177,7 @@ def _write_rays(
 
 
 def _read_ahead(granule: Granule, part: Survey, together: int) -> Generator[tuple[slice, Block]]:
-    """Yield blocks of views; while one is worked on, a thread that alone uses the file reads the next."""
+    """Blocks of views; while one is worked on, a thread that alone uses the file reads the next."""
     names = [name for name in (*QUANTITIES, *granule.optional) if name not in ("latitude", "longitude")]
 
     def read(views: slice) -> Block:
@@ -184,15 +185,7 @@ def _read_ahead(granule: Granule, part: Survey, together: int) -> Generator[tupl
         block = {name: data[name].to_numpy() for name in names}
         return {**block, "latitude": part.latitude[views], "longitude": part.longitude[views]}
 
-    runs = list(blocks(granule.shape[0], together))
-    with ThreadPoolExecutor(1, "read ahead") as reader:
-        ahead = reader.submit(read, runs[0])
-        for views, following in zip(runs, [*runs[1:], None], strict=True):
-            block = ahead.result()
-            if following is not None:
-                ahead = reader.submit(read, following)
-            yield views, block
-            del block  # before the next one is waited for
+    return read_ahead(read, list(blocks(granule.shape[0], together)))
 
 
 def _centred_frame(part: Survey) -> Frame:

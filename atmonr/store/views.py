@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from atmonr.store.layout import CHUNK_VIEWS, SIGHT
+from atmonr.store.read_ahead import read_ahead
 from atmonr.store.scene import Scene
 
 
@@ -50,13 +50,8 @@ def view_rays(scene: Scene, views: NDArray[np.integer], valid_KLP: NDArray[np.bo
     # Views that lie in the same chunks are read together.
     runs = np.split(views, np.flatnonzero(np.diff(views // CHUNK_VIEWS)) + 1)
     masks = iter(valid_KLP)
-    with ThreadPoolExecutor(1, "read ahead") as reader:
-        ahead = reader.submit(read, runs[0])
-        for run, following in zip(runs, [*runs[1:], None], strict=True):
-            images = ahead.result()
-            if following is not None:
-                ahead = reader.submit(read, following)
-            for view in run:
-                place = view - run[0]
-                yield ViewRays(int(view), next(masks), {name: image[place] for name, image in images.items()})
-            del images  # before the next ones are waited for
+    for run, images in read_ahead(read, runs):
+        for view in run:
+            place = view - run[0]
+            yield ViewRays(int(view), next(masks), {name: image[place] for name, image in images.items()})
+        del images  # before the next ones are waited for

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from campaigns import smallest_field
 from cluster import Cluster, running_cluster, until
 
 from launch.attempts import all_attempts, read_state
@@ -19,22 +20,7 @@ from launch.task import Task
 pytestmark = [pytest.mark.slow, pytest.mark.image, pytest.mark.alone]
 
 GRANULES = 4
-CONFIG = """\
-[field]
-method = "instant_ngp"
-levels = 2
-log2_table_size = 9
-[render]
-samples = 6
-[light]
-every_steps = 1000
-max_points = 1000
-[train]
-steps = 400
-batch_rays = 32
-log_every_steps = 10
-evaluate_every_steps = 400
-"""
+CONFIG = smallest_field(400)
 SITE = """\
 title = "four pretended nodes"
 scheduler = "slurm"

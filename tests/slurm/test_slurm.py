@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import torch
-from campaigns import real_place
+from campaigns import real_place, smallest_field
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -35,22 +35,7 @@ pytestmark = [
 GRANULES = 12
 STEPS = 300
 BAD = "PACE_HARP2.bad"
-CONFIG = f"""\
-[field]
-method = "instant_ngp"
-levels = 2
-log2_table_size = 9
-[render]
-samples = 6
-[light]
-every_steps = 1000
-max_points = 1000
-[train]
-steps = {STEPS}
-batch_rays = 32
-log_every_steps = 10
-evaluate_every_steps = {STEPS}
-"""
+CONFIG = smallest_field(STEPS)
 SITE = """\
 title = "four pretended nodes"
 scheduler = "slurm"
