@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from atmonr.extract.grids.base import FloatArray
 from atmonr.geo.paths import parabolas, paths_of
-from atmonr.store.layout import SIGHT
 from atmonr.store.scene import Scene
 from atmonr.store.views import valid_pixels, view_rays
 
@@ -98,7 +97,7 @@ def count_rays(scene: Scene, boxes: Boxes) -> Counts:
     middles = boxes.corner_m[0] + (np.arange(boxes.shape[0]) + 0.5) * boxes.step_m[0]
     views = np.flatnonzero(~scene.holdout)
     for rays in view_rays(scene, views, valid_pixels(scene, views)):
-        path = paths_of(scene.frame, scene.top_height_m, *(rays.values(name) for name in SIGHT)).path
+        path = paths_of(scene.frame, scene.top_height_m, *rays.rows[:-1]).path
         columns = np.ascontiguousarray(parabolas(path).reshape(-1, 9).T)
         for layer, middle in enumerate(middles):
             flat = _crossings(columns, np.float32(middle - scene.top_height_m), boxes)

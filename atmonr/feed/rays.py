@@ -13,9 +13,8 @@ from atmonr.errors import SceneError
 from atmonr.feed.follow import follow
 from atmonr.feed.footprint import FootprintFit
 from atmonr.geo.frame import Frame
-from atmonr.store.layout import SIGHT
 from atmonr.store.scene import Scene
-from atmonr.store.views import valid_pixels, view_rays
+from atmonr.store.views import ROWS, read_rays, valid_pixels
 
 
 @dataclass(frozen=True)
@@ -103,19 +102,17 @@ def load_rays(scene: Scene, views: NDArray[np.integer], device: torch.device) ->
         SceneError: There is no valid ray in these views.
     """
     valid = valid_pixels(scene, views)
-    counts = valid.sum(axis=(1, 2))
-    if not counts.any():
+    counts = [np.count_nonzero(mask) for mask in valid]
+    if not any(counts):
         raise SceneError(f"{scene.path}: no valid ray in {len(views)} chosen views; expected at least one")
     fit = FootprintFit(scene.frame, len(scene.view_band))
     # NumPy asks for large pages, which are there four times as fast as torch's.
-    rows = torch.from_numpy(np.empty((len(SIGHT) + 1, int(counts.sum())), np.float32))
-    ends = np.cumsum(counts)
-    for rays, count, end in zip(view_rays(scene, views, valid), counts, ends, strict=True):
-        fit.add(rays.view, rays.valid, *(rays.images[name] for name in SIGHT[:3]))
-        for row, name in zip(rows, (*SIGHT, "reflectance"), strict=True):
-            row[end - count : end] = torch.from_numpy(rays.values(name))
-    view = torch.from_numpy(np.repeat(views.astype(np.uint8), counts))
-    return table_of(scene, rows[:-1], rows[-1], view, fit.solve(), device)
+    rows = np.empty((len(ROWS), sum(counts)), np.float32)
+    for rays in read_rays(scene, views, valid, rows):
+        fit.add(rays.view, rays.valid, *rays.rows[:3])
+    view = np.repeat(views.astype(np.uint8), counts)
+    sight, reflectance = torch.from_numpy(rows[:-1]), torch.from_numpy(rows[-1])
+    return table_of(scene, sight, reflectance, torch.from_numpy(view), fit.solve(), device)
 
 
 def table_of(

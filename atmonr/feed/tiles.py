@@ -14,7 +14,6 @@ from atmonr.feed.footprint import FootprintFit
 from atmonr.feed.rays import RayBatch, RayTable, table_of
 from atmonr.geo.paths import paths_of
 from atmonr.geo.tiles import Tiling
-from atmonr.store.layout import SIGHT
 from atmonr.store.scene import Scene
 from atmonr.store.views import valid_pixels, view_rays
 
@@ -99,14 +98,13 @@ def load_tiles(
     total = 0
     footprint = FootprintFit(scene.frame, len(scene.view_band))
     for rays in view_rays(scene, views, valid_pixels(scene, views)):
-        footprint.add(rays.view, rays.valid, *(rays.images[name] for name in SIGHT[:3]))
-        path = paths_of(scene.frame, scene.top_height_m, *(rays.values(name) for name in SIGHT)).path
+        footprint.add(rays.view, rays.valid, *rays.rows[:3])
+        path = paths_of(scene.frame, scene.top_height_m, *rays.rows[:-1]).path
         # Borders are moved by numbers that do not depend on which other views are loaded.
         cuts, runs = tiling.runs(path, tiling.shifts(_VIEW * rays.view + np.arange(len(path))))
-        rows = np.stack([rays.values(name) for name in (*SIGHT, "reflectance")])
         for tile, pieces in kept.items():
             chosen = np.flatnonzero((runs == tile).any(1))
-            pieces.append(_Piece(rays.view, total + chosen, rows[:, chosen], cuts[chosen], runs[chosen]))
+            pieces.append(_Piece(rays.view, total + chosen, rays.rows[:, chosen], cuts[chosen], runs[chosen]))
         total += len(path)
     size = footprint.solve()
     return total, {tile: _joined(scene, tile, pieces, size, device) for tile, pieces in kept.items()}

@@ -1,9 +1,10 @@
 """How a scene lies on disk: one Zarr v3 group, sharded, that plain xarray opens.
 
-Chunks are small enough for a tile to read little more than it needs; shards gather them into few files and
-are the unit that one writer owns. A shard of a large scene holds a part of the views, whole, because that is
-how a granule is read: satellite files keep the image of a view together, and taking some lines of all views
-would decompress every image again and again.
+A shard gathers small chunks into one file and is the unit that one writer owns. A shard of a large scene
+holds a part of the views, whole, because that is how a granule is read: satellite files keep the image of a
+view together, and taking some lines of all views would decompress every image again and again. What every
+training reads is not cut into chunks within a file, so that images are read straight to where they are to
+stay.
 """
 
 from __future__ import annotations
@@ -91,8 +92,9 @@ _VIEW_ATTRIBUTES: dict[str, dict[str, Any]] = {
     "pixel": {"long_name": "pixel of the granule, counted eastwards"},
 }
 
-# Compressed, these would be half as large and take 1.4 to 2.5 times as long to load, with a GPU waiting.
-_EVERY_TRAINING_READS = ("reflectance", *SIGHT)
+# Files of these are images one after the other and a checksum, for `atmonr.store.plain_files`. Compressed,
+# they would be half as large and take several times as long to load, with a GPU waiting.
+_EVERY_TRAINING_READS = ("reflectance", "valid", *SIGHT)
 # At level 5, five times as fast to write as zstd, twice as fast to read, for a tenth more space; at level 1 a
 # whole ingest is a tenth faster still.
 _COMPRESSOR = BloscCodec(cname="lz4", clevel=1, shuffle="shuffle")
@@ -186,13 +188,16 @@ def _create_rays(
     # A shard is a whole number of chunks.
     limits = (shard_views, min(lines, _SHARD_LINES), chunks[2])
     shards = tuple(-(-limit // chunk) * chunk for limit, chunk in zip(limits, chunks, strict=True))
+    plain = name in _EVERY_TRAINING_READS
+    if plain:
+        chunks = (shard_views, _even(lines, _SHARD_LINES), chunks[2])
     return group.create_array(
         name,
         shape=shape,
         dtype=dtype,
         chunks=chunks,
-        shards=shards,
-        compressors=(Crc32cCodec(),) if name in _EVERY_TRAINING_READS else (_COMPRESSOR, Crc32cCodec()),
+        shards=None if plain else shards,
+        compressors=(Crc32cCodec(),) if plain else (_COMPRESSOR, Crc32cCodec()),
         fill_value=np.nan if dtype.startswith("float") else MISSING_QUALITY if name == "quality" else 0,
         dimension_names=RAY_DIMENSIONS,
         attributes=attributes,

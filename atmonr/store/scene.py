@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +23,7 @@ from atmonr.store.layout import (
     VIEW_VARIABLES,
     count_shards,
 )
+from atmonr.store.plain_files import Place, holds_plain_images, read_plain_images
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -139,7 +141,40 @@ class Scene:
         except _DAMAGE as error:
             raise SceneError(f"{self.path}: cannot read {name} ({error}); {_REMEDY}") from error
 
+    def read_views(self, name: str, wanted: Mapping[int, Place]) -> None:
+        """Read values of chosen views to where they are wanted.
+
+        Args:
+            name: a variable (view, line, pixel).
+            wanted: by view, at least one, all of one type.
+
+        Raises:
+            SceneError: there is no such variable, or its file is damaged; the values are then undefined.
+        """
+        array = self._array(name)
+        try:
+            if holds_plain_images(array, next(iter(wanted.values())).values.dtype):
+                read_plain_images(self.path / name, array, wanted)
+                return
+            first = min(wanted)
+            images = np.asarray(array[first : max(wanted) + 1])
+            for view, place in wanted.items():
+                place.fill(images[view - first])
+        except _DAMAGE as error:
+            raise SceneError(f"{self.path}: cannot read {name} ({error}); {_REMEDY}") from error
+
+    def views_together(self, name: str) -> int:
+        """How many views of a variable lie in one chunk, and are read together."""
+        return self._array(name).chunks[0]
+
+    @cached_property
+    def _arrays(self) -> dict[str, zarr.Array[Any]]:
+        """Those that were asked for: to open one takes as long as to read some megabytes."""
+        return {}
+
     def _array(self, name: str) -> zarr.Array[Any]:
+        if name in self._arrays:
+            return self._arrays[name]
         try:
             array = self.group.get(name)
         except _DAMAGE as error:
@@ -147,6 +182,7 @@ class Scene:
         if not isinstance(array, zarr.Array):
             known = ", ".join(sorted(self.group.array_keys()))
             raise SceneError(f"{self.path}: has no variable {name!r}; expected one of {known}")
+        self._arrays[name] = array
         return array
 
 

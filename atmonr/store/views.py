@@ -3,34 +3,73 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
 
-from atmonr.store.layout import CHUNK_VIEWS, SIGHT
+from atmonr.store.layout import SIGHT
+from atmonr.store.plain_files import Place
 from atmonr.store.read_ahead import read_ahead
 from atmonr.store.scene import Scene
+
+ROWS = (*SIGHT, "reflectance")
+_READERS = 4  # files are read at the same time
 
 
 @dataclass(frozen=True)
 class ViewRays:
-    """The pixels of one view, as they lie in the scene."""
+    """The rays of one view."""
 
     view: int
-    valid: NDArray[np.bool_]  # (L, P)
-    images: dict[str, NDArray[np.float32]]  # (L, P) of SIGHT and reflectance
+    valid: NDArray[np.bool_]  # (L, P) the pixels that they belong to
+    rows: NDArray[np.float32]  # (6, N) the variables of ROWS at these pixels, in order
 
-    def values(self, name: str) -> NDArray[np.float32]:
-        """(N,) a variable at the valid pixels, in order."""
-        image = self.images[name]
-        return image.ravel() if self.valid.all() else image[self.valid]
+    def place(self, row: int) -> Place:
+        """Where values of a row are wanted."""
+        whole = self.rows.shape[1] == self.valid.size
+        return Place(self.rows[row], None if whole else self.valid)
 
 
 def valid_pixels(scene: Scene, views: NDArray[np.integer]) -> NDArray[np.bool_]:
     """(K, L, P) where chosen views have rays."""
-    first = int(views.min())
-    return scene.read("valid", views=slice(first, int(views.max()) + 1))[views - first].astype(bool)
+    valid = np.empty((len(views), *scene.shape[1:]), np.uint8)
+    places = {int(view): Place(mask.reshape(-1)) for view, mask in zip(views, valid, strict=True)}
+    scene.read_views("valid", places)
+    return np.not_equal(valid, 0, out=valid.view(bool))
+
+
+def read_rays(
+    scene: Scene,
+    views: NDArray[np.integer],
+    valid_KLP: NDArray[np.bool_],
+    rows_6R: NDArray[np.float32],
+) -> list[ViewRays]:
+    """Reads chosen views.
+
+    Args:
+        scene: An open scene.
+        views: (K,) indices of the views, ascending.
+        valid_KLP: Of `valid_pixels`.
+        rows_6R: Where the rows of all views are to lie, one after the other.
+    """
+    ends = np.cumsum([np.count_nonzero(mask) for mask in valid_KLP])
+    rows = np.split(rows_6R, ends[:-1], axis=1)
+    found = [ViewRays(int(view), mask, part) for view, mask, part in zip(views, valid_KLP, rows, strict=True)]
+
+    def read(piece: tuple[list[ViewRays], int]) -> None:
+        run, row = piece
+        scene.read_views(ROWS[row], {rays.view: rays.place(row) for rays in run})
+
+    together = scene.views_together(ROWS[-1])
+    runs = [list(run) for _, run in groupby(found, lambda rays: rays.view // together)]
+    pieces = [(run, row) for run in runs for row in range(len(ROWS))]
+    with ThreadPoolExecutor(_READERS, "read rays") as readers:
+        for _ in readers.map(read, pieces):
+            pass
+    return found
 
 
 def view_rays(scene: Scene, views: NDArray[np.integer], valid_KLP: NDArray[np.bool_]) -> Iterator[ViewRays]:
@@ -42,16 +81,13 @@ def view_rays(scene: Scene, views: NDArray[np.integer], valid_KLP: NDArray[np.bo
         valid_KLP: Of `valid_pixels`.
     """
 
-    def read(run: NDArray[np.integer]) -> dict[str, NDArray[np.float32]]:
-        span = slice(int(run[0]), int(run[-1]) + 1)
-        names = (*SIGHT, "reflectance")
-        return {name: scene.read(name, views=span).astype(np.float32, copy=False) for name in names}
+    def read(run: NDArray[np.integer]) -> list[ViewRays]:
+        valid = valid_KLP[run[0] : run[-1] + 1]
+        return read_rays(scene, views[run], valid, np.empty((len(ROWS), np.count_nonzero(valid)), np.float32))
 
     # Views that lie in the same chunks are read together.
-    runs = np.split(views, np.flatnonzero(np.diff(views // CHUNK_VIEWS)) + 1)
-    masks = iter(valid_KLP)
-    for run, images in read_ahead(read, runs):
-        for view in run:
-            place = view - run[0]
-            yield ViewRays(int(view), next(masks), {name: image[place] for name, image in images.items()})
-        del images  # before the next ones are waited for
+    together = scene.views_together(ROWS[-1])
+    runs = np.split(np.arange(len(views)), np.flatnonzero(np.diff(views // together)) + 1)
+    for _, found in read_ahead(read, runs):
+        yield from found
+        del found  # before the next ones are waited for

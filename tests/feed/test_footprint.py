@@ -35,7 +35,8 @@ def fitted(place_LP2: np.ndarray) -> np.ndarray:
     """Coefficients of one view with these ground places, of which NaN are not valid."""
     fit = FootprintFit(FRAME, 1)
     ground = np.pad(place_LP2, ((0, 0), (0, 0), (0, 1)))
-    fit.add(0, np.isfinite(place_LP2[..., 0]), *FRAME.to_geodetic(ground))
+    valid = np.isfinite(place_LP2[..., 0])
+    fit.add(0, valid, *FRAME.to_geodetic(ground[valid]))
     return fit.solve()[0]
 
 
@@ -60,6 +61,15 @@ def test_missing_pixels_and_a_single_line_are_no_obstacle() -> None:
     steps = evaluate(fitted(place), FRAME, place[0, 31:33])
     assert (steps[:, 0] == 0.0).all()  # nothing is known of the next line
     np.testing.assert_allclose(steps[:, 1], np.diff(place[0, 31:34], axis=0), rtol=0.05)
+
+
+def test_neighbours_are_found_among_many_missing_pixels() -> None:
+    line, pixel = np.meshgrid(np.arange(200.0), np.arange(150.0), indexing="ij")
+    place = np.stack([700.0 * pixel - 300.0 * line, 250.0 * pixel + 900.0 * line], -1) - 50e3
+    place[np.random.default_rng(0).random(line.shape) < 0.7] = np.nan
+    place[60:90] = np.nan
+    steps = evaluate(fitted(place), FRAME, np.array([[0.0, 0.0], [3e4, 2e4]]))
+    np.testing.assert_allclose(steps, np.broadcast_to([[-300.0, 900.0], [700.0, 250.0]], (2, 2, 2)), atol=0.2)
 
 
 def test_a_view_of_lonely_pixels_has_points() -> None:
