@@ -39,7 +39,8 @@ class NetcdfFile:
             raise GranuleError(f"{path}: damaged: {how}; expected {expected}: fetch it again")
         try:
             self._file = netCDF4.Dataset(path)
-        except (OSError, RuntimeError, UnicodeDecodeError) as error:
+        # A variable on a dimension that damage has hidden makes netCDF4 ask the parent of the root for it.
+        except (OSError, RuntimeError, UnicodeDecodeError, AttributeError) as error:
             size = path.stat().st_size
             raise GranuleError(
                 f"{path}: not readable as netCDF-4 ({size} bytes; {_reason(error)}); expected {expected},"
