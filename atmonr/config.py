@@ -114,8 +114,10 @@ class LossConfig(Section):
     l1: float = Field(0.0, ge=0)
     hdr: float = Field(0.0, ge=0)
     dark: float = Field(0.0, ge=0)
-    # Per optical depth of haze along a ray, in the end; it grows from a tenth over the whole training.
+    # Per optical depth along a ray, of haze that is seen and of all cloud: in the end. They grow from a tenth
+    # over the whole training.
     sparsity: float = Field(0.0, ge=0)
+    amount: float = Field(0.0, ge=0)
     # Optical depth that the scene's whole height would have, above which cloud is held down less than haze.
     haze: float = Field(3.0, gt=0)
     departure: float = Field(0.0, ge=0)  # per squared departure from the solved light

@@ -30,7 +30,8 @@ sampler = "pdf"
 [loss]
 mse = 0.5
 dark = 2.0
-sparsity = 1e-4
+sparsity = 2.5e-4
+amount = 8e-6
 departure = 1e-3
 
 [light]

@@ -14,6 +14,7 @@ class Rendered(NamedTuple):
     radiance: Tensor  # (B,) in the units of the source function
     transmittance: Tensor  # (B,) of the whole ray
     weights: Tensor  # (B, S) share of each bin; with the transmittance they sum to 1
+    passed: Tensor  # (B, S) transmittance in front of each bin
 
 
 def integrate(optical_depth_BS: Tensor, source_BS: Tensor) -> Rendered:
@@ -31,4 +32,4 @@ def integrate(optical_depth_BS: Tensor, source_BS: Tensor) -> Rendered:
         passed = torch.exp(-torch.nn.functional.pad(depth.cumsum(1), (1, 0)))
         # expm1 keeps the relative precision of thin bins, which a difference of transmittances loses.
         weights = passed[:, :-1] * -torch.expm1(-depth)
-        return Rendered((weights * source_BS.float()).sum(1), passed[:, -1], weights)
+        return Rendered((weights * source_BS.float()).sum(1), passed[:, -1], weights, passed[:, :-1])

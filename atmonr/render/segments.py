@@ -21,6 +21,7 @@ class Runs(NamedTuple):
     radiance: Tensor  # (B, M) that leaves each run towards the observer
     transmittance: Tensor  # (B, M) of each run
     weights: Tensor  # (B, S) share of each bin in the radiance of its run
+    passed: Tensor  # (B, S) transmittance in front of each bin within its run
 
 
 def integrate_runs(optical_depth_BS: Tensor, source_BS: Tensor, run_BS: Tensor, runs: int) -> Runs:
@@ -32,14 +33,14 @@ def integrate_runs(optical_depth_BS: Tensor, source_BS: Tensor, run_BS: Tensor, 
         run_BS: (B, S) int64, which run each bin belongs to, not decreasing along the ray.
         runs: Number M of runs.
     """
-    parts = []
+    parts, passed = [], torch.zeros_like(optical_depth_BS)
     for run in range(runs):
-        inside = run_BS == run if runs > 1 else None
-        depth = optical_depth_BS if inside is None else optical_depth_BS * inside
-        parts.append(integrate(depth, source_BS))
+        inside = run_BS == run
+        parts.append(integrate(optical_depth_BS * inside, source_BS))
+        passed = torch.where(inside, parts[-1].passed, passed)
     radiance = torch.stack([part.radiance for part in parts], 1)
     transmittance = torch.stack([part.transmittance for part in parts], 1)
-    return Runs(radiance, transmittance, torch.stack([part.weights for part in parts]).sum(0))
+    return Runs(radiance, transmittance, torch.stack([part.weights for part in parts]).sum(0), passed)
 
 
 def join(radiance_BM: Tensor, transmittance_BM: Tensor) -> tuple[Tensor, Tensor]:

@@ -9,9 +9,10 @@ from __future__ import annotations
 from torch import Tensor
 
 from atmonr.config import LossConfig
+from atmonr.tasks.view import Seen
 
 HDR_FLOOR = 0.01  # reflectance below which errors count absolutely; clear ocean away from glint
-FIRST_SPARSITY = 0.1  # of the weight in the end
+FIRST_SHARE = 0.1  # of the weights that hold cloud down in the end
 DARK_SCALE = 0.05  # reflectance at which an error counts half as much as in the dark
 
 
@@ -53,15 +54,20 @@ def image_loss(rendered: Tensor, measured: Tensor, weights: LossConfig) -> Tenso
     return total
 
 
-def sparsity_weight(weights: LossConfig, step: int, steps: int) -> float:
-    """Weight of sparsity at a step: it grows evenly over the training.
+def hold_down(seen: Seen, weights: LossConfig, progress: float) -> Tensor:
+    """What cloud along rays costs, on average; scalar.
 
-    Cloud that few rays see past others, such as low cloud under an anvil, comes up slowly and would be held
-    down for good; haze that has come up with it is taken away later.
+    Sparsity is about haze that rays see: what nobody sees, inside thick cloud or behind it, is not haze to be
+    cleared away. The amount is about all cloud, and weighs little; it keeps what nothing else holds from
+    growing without end.
+
+    Both grow evenly over the training. Cloud that few rays see past others, such as low cloud under an anvil,
+    comes up slowly and would be held down for good; haze that has come up with it is taken away later.
 
     Args:
+        seen: By B rays.
         weights: Of the terms, at the end.
-        step: Number of steps done.
-        steps: Number of steps in the whole training.
+        progress: Share of the training that is done.
     """
-    return weights.sparsity * (FIRST_SPARSITY + (1.0 - FIRST_SPARSITY) * min(step / steps, 1.0))
+    share = FIRST_SHARE + (1.0 - FIRST_SHARE) * min(progress, 1.0)
+    return share * (weights.sparsity * seen.sparsity + weights.amount * seen.cloud_depth).mean()

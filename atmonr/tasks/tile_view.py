@@ -65,9 +65,10 @@ def complete(camera: Camera, batch: TileBatch, seen: Glimpse, others: Tensor) ->
     # The air above the rays is shared: only the tile that answers for a ray learns from it.
     owned = torch.from_numpy(batch.owned).to(beneath.device)
     added, kept = (torch.where(owned, value, value.detach()) for value in camera.above(seen.aspect))
-    weights = (seen.runs.weights * passed.gather(1, seen.run)).detach()
-    departure = (weights * seen.along.departure.square()).sum(1)
-    return Seen(added + kept * beneath, seen.along.cloud_depth, seen.along.sparsity, departure)
+    in_front = passed.gather(1, seen.run)
+    departure = ((seen.runs.weights * in_front).detach() * seen.along.departure.square()).sum(1)
+    sparsity = ((seen.runs.passed * in_front).detach() * seen.along.haze).sum(1)
+    return Seen(added + kept * beneath, seen.along.cloud_depth, sparsity, departure)
 
 
 def owned_index(batch: TileBatch, owned: bool, device: torch.device) -> Tensor:

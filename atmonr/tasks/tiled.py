@@ -22,7 +22,7 @@ from atmonr.tasks import heldout
 from atmonr.tasks.base import Part, Peers
 from atmonr.tasks.clear import Glance, even_sample, glance, start_clear
 from atmonr.tasks.crossings import Crossings
-from atmonr.tasks.losses import image_loss, sparsity_weight
+from atmonr.tasks.losses import hold_down, image_loss
 from atmonr.tasks.tile_view import complete, glimpse, owned_index
 from atmonr.tasks.tomography import FIRST_ORDERS, POINTS_AT_ONCE, make_optimizer, setting_of
 from atmonr.tasks.view import Camera, Seen
@@ -125,9 +125,8 @@ class TiledTomography:
         A ray's loss counts where the ray is owned; elsewhere only its gradient does.
         """
         weights = self._config.loss
-        sparsity = sparsity_weight(weights, step, self._config.train.steps)
-        loss = sparsity * seen.sparsity.sum() / rays
-        loss = loss + weights.departure * seen.departure.sum() / rays
+        held = hold_down(seen, weights, step / self._config.train.steps)
+        loss = (held + weights.departure * seen.departure.mean()) * (len(seen.reflectance) / rays)
         for owned in (True, False):
             index = owned_index(batch, owned, self._device)
             if len(index):

@@ -22,7 +22,7 @@ from atmonr.store.scene import Scene
 from atmonr.tasks import heldout
 from atmonr.tasks.base import Part, Peers, parameters_of
 from atmonr.tasks.clear import even_sample, glance, start_clear
-from atmonr.tasks.losses import image_loss, sparsity_weight
+from atmonr.tasks.losses import hold_down, image_loss
 from atmonr.tasks.view import Camera
 
 FIRST_ORDERS = 4  # of scattering, before training: enough for the nearly clear field that it starts from
@@ -75,13 +75,12 @@ class Tomography:
         chosen, places = chosen[mine], places[mine]
         parts = min(self._config.train.ray_chunks, len(chosen))
         weights = self._config.loss
-        sparsity = sparsity_weight(weights, step, self._config.train.steps)
         for number, part in enumerate(torch.arange(len(chosen), device=self._device).tensor_split(parts)):
             rays = self.rays.take(chosen[part])
             loss = torch.zeros((), device=self._device)
             for seen in self.camera.look(rays, places[part]):
                 loss = loss + image_loss(seen.reflectance, rays.reflectance, weights)
-                loss = loss + sparsity * seen.sparsity.mean()
+                loss = loss + hold_down(seen, weights, step / self._config.train.steps)
                 loss = loss + weights.departure * seen.departure.mean()
             yield "field" if number + 1 == parts else "", loss * (len(part) / len(chosen)) / count
 

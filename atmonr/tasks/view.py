@@ -26,7 +26,7 @@ class Seen(NamedTuple):
 
     reflectance: Tensor  # (B,)
     cloud_depth: Tensor  # (B,) similar optical depth of cloud along the ray
-    sparsity: Tensor  # (B,) likewise, but of thick cloud only by the logarithm of its extinction
+    sparsity: Tensor  # (B,) `Along.haze` as far as it can be seen through what lies in front of it
     departure: Tensor  # (B,) mean squared departure of the light from its solution, by what each sample shows
 
 
@@ -36,7 +36,7 @@ class Along(NamedTuple):
     optical_depth: Tensor  # (B, S) of cloud and air in each bin
     source: Tensor  # (B, S) source function
     cloud_depth: Tensor  # (B,) see `Seen`
-    sparsity: Tensor  # (B,) see `Seen`
+    haze: Tensor  # (B, S) similar optical depth of cloud, of thick cloud by the logarithm of its extinction
     departure: Tensor  # (B, S) see `atmonr.fields.atmosphere.Cloud`
 
 
@@ -167,7 +167,7 @@ class Camera:
             depth if inside is None else depth * inside,
             source,
             (cloud.extinction * step).sum(1),
-            (haze * step).sum(1),
+            haze * step,
             cloud.departure,
         )
 
@@ -187,7 +187,8 @@ class Camera:
         beneath = rendered.radiance + rendered.transmittance * ground
         added, kept = self.above(aspect)
         departure = (rendered.weights.detach() * along.departure.square()).sum(1)
-        return Seen(added + kept * beneath, along.cloud_depth, along.sparsity, departure), rendered
+        sparsity = (rendered.passed.detach() * along.haze).sum(1)
+        return Seen(added + kept * beneath, along.cloud_depth, sparsity, departure), rendered
 
     def _vertical_air(self, aspect: Aspect) -> Tensor:
         """(B, 1) vertical optical depth of all air: the real one times a learned factor.

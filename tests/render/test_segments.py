@@ -28,6 +28,7 @@ def test_pieces_make_up_the_whole() -> None:
         torch.testing.assert_close(radiance, whole.radiance, rtol=1e-5, atol=1e-7)
         torch.testing.assert_close(runs.transmittance.prod(1), whole.transmittance, rtol=1e-4, atol=1e-7)
         torch.testing.assert_close(runs.weights * passed.gather(1, run), whole.weights, rtol=1e-4, atol=1e-7)
+        torch.testing.assert_close(runs.passed * passed.gather(1, run), whole.passed, rtol=1e-4, atol=1e-7)
 
 
 def test_so_do_their_gradients_when_each_piece_knows_only_two_numbers_of_the_others() -> None:

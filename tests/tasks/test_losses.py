@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from atmonr.config import LossConfig
-from atmonr.tasks.losses import DARK_SCALE, HDR_FLOOR, dark, hdr, image_loss, l1, mse, sparsity_weight
+from atmonr.tasks.losses import DARK_SCALE, HDR_FLOOR, dark, hdr, hold_down, image_loss, l1, mse
+from atmonr.tasks.view import Seen
 
 RENDERED = torch.tensor([0.1, 0.5, 0.9])
 MEASURED = torch.tensor([0.2, 0.5, 0.6])
@@ -108,9 +109,11 @@ def test_no_gradient_of_a_large_batch_underflows(term: str) -> None:
         np.testing.assert_allclose(gradient.numpy(), expected.numpy(), rtol=1e-4)
 
 
-def test_sparsity_grows_from_a_tenth_to_its_weight() -> None:
-    weights = LossConfig(sparsity=2.0)
-    assert sparsity_weight(weights, 0, 100) == pytest.approx(0.2)
-    assert sparsity_weight(weights, 50, 100) == pytest.approx(1.1)
+def test_what_holds_cloud_down_grows_from_a_tenth_to_its_weights() -> None:
+    ones = torch.ones(3)
+    seen = Seen(ones, cloud_depth=torch.tensor([1.0, 2.0, 3.0]), sparsity=0.5 * ones, departure=ones)
+    weights = LossConfig(sparsity=2.0, amount=0.5)  # 2 in the end: 2 x 0.5 and 0.5 x 2
+    assert float(hold_down(seen, weights, 0.0)) == pytest.approx(0.2)
+    assert float(hold_down(seen, weights, 0.5)) == pytest.approx(1.1)
     # A run that goes on with more steps than it was begun for.
-    assert sparsity_weight(weights, 100, 100) == sparsity_weight(weights, 150, 100) == pytest.approx(2.0)
+    assert float(hold_down(seen, weights, 1.0)) == float(hold_down(seen, weights, 1.5)) == pytest.approx(2.0)
