@@ -46,6 +46,14 @@ class Section(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
+    @field_validator("*")
+    @classmethod
+    def _of_at_most_64_bits(cls, value: object) -> object:
+        # TOML asks for no more, and Python refuses to write out integers of thousands of digits.
+        if isinstance(value, int) and not -(2**63) <= value < 2**63:
+            raise ValueError("a whole number of more than 64 bits; expected one of at most 64")
+        return value
+
 
 class InstantNgpConfig(Section):
     """A multi-resolution hash grid and small networks (Mueller et al. 2022, doi:10.1145/3528223.3530127)."""

@@ -76,10 +76,19 @@ def test_a_bad_file_is_named(tmp_path: Path) -> None:
         load(tmp_path / "absent.toml")
 
 
-def test_a_number_that_python_will_not_write_out_is_refused(minimal: Path) -> None:
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ("learning_rate = {}", "learning_rate: a number too long to show is not valid"),
+        ("batch_rays = {}", "batch_rays: a whole number of more than 64 bits"),
+        ("batch_rays = -{}", "not valid TOML"),
+        ("batch_rays = [{}]", "batch_rays: a number too long to show is not valid"),
+    ],
+)
+def test_a_number_that_python_will_not_write_out_is_refused(minimal: Path, setting: str, told: str) -> None:
     """Decimal ones tomllib refuses by itself."""
-    minimal.write_text(MINIMAL + f"[train]\nlearning_rate = 0x{'f' * 5000}\n")
-    with pytest.raises(ConfigError, match="learning_rate: a number too long to show is not valid"):
+    minimal.write_text(MINIMAL + "[train]\n" + setting.format(f"0x{'f' * 5000}") + "\n")
+    with pytest.raises(ConfigError, match=told):
         load(minimal)
 
 
