@@ -26,11 +26,11 @@ FORMAT_VERSION = 1
 FORMAT_ATTRIBUTE = "atmonr_scene_format"
 
 RAY_DIMENSIONS = ("view", "line", "pixel")
-CHUNK_VIEWS = 15
+_CHUNK_VIEWS = 15
 _CHUNK_LINES = 256
 _SHARD_LINES, _SHARD_PIXELS = 1024, 704  # a whole swath, as a rule
 MISSING_QUALITY = 255
-_RAYS_AT_ONCE = CHUNK_VIEWS * _SHARD_PIXELS * 800  # bounds the memory of an ingest
+_RAYS_AT_ONCE = _CHUNK_VIEWS * _SHARD_PIXELS * 800  # bounds the memory of an ingest
 
 # What tells where a line of sight is.
 SIGHT = ("latitude", "longitude", "surface_altitude", "sensor_zenith_angle", "sensor_azimuth_angle")
@@ -93,7 +93,7 @@ _VIEW_ATTRIBUTES: dict[str, dict[str, Any]] = {
 }
 
 # Files of these are images one after the other and a checksum, for `atmonr.store.plain_files`. Compressed,
-# they would be half as large and take several times as long to load, with a GPU waiting.
+# they would be half as large and left to Zarr, which is slower, with a GPU waiting.
 _EVERY_TRAINING_READS = ("reflectance", "valid", *SIGHT)
 # At level 5, five times as fast to write as zstd, twice as fast to read, for a tenth more space; at level 1 a
 # whole ingest is a tenth faster still.
@@ -103,7 +103,7 @@ _COMPRESSOR = BloscCodec(cname="lz4", clevel=1, shuffle="shuffle")
 def views_at_once(shape: tuple[int, int, int]) -> int:
     """How many views are worked on together and make a shard: whole chunks, some millions of rays."""
     fitting = _RAYS_AT_ONCE // (shape[1] * shape[2])
-    return min(shape[0], max(1, fitting // CHUNK_VIEWS) * CHUNK_VIEWS)
+    return min(shape[0], max(1, fitting // _CHUNK_VIEWS) * _CHUNK_VIEWS)
 
 
 def scene_name(name: str) -> str:
@@ -184,7 +184,7 @@ def _create_rays(
     dtype: str = "float32",
 ) -> zarr.Array[Any]:
     views, lines, pixels = shape
-    chunks = (min(views, CHUNK_VIEWS), _even(lines, _CHUNK_LINES), _even(pixels, _SHARD_PIXELS))
+    chunks = (min(views, _CHUNK_VIEWS), _even(lines, _CHUNK_LINES), _even(pixels, _SHARD_PIXELS))
     # A shard is a whole number of chunks.
     limits = (shard_views, min(lines, _SHARD_LINES), chunks[2])
     shards = tuple(-(-limit // chunk) * chunk for limit, chunk in zip(limits, chunks, strict=True))
