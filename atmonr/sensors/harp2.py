@@ -45,6 +45,7 @@ _PATHS = {
 _ALTITUDE: dict[Level, str] = {"L1B": "geolocation_data/surface_altitude", "L1C": "geolocation_data/height"}
 _PLACES = ("latitude", "longitude", "surface_altitude")
 _OBLIQUE_DEG = 20.0  # views from here on have a clear direction along the track
+_BAND = 32  # lines on both sides of the middle
 
 
 def open_harp2(path: Path | str) -> Granule:
@@ -200,12 +201,14 @@ def _azimuth_notes(images: Images, view_angle_deg: NDArray[np.float32]) -> list[
     that cannot be told, or lines do not follow the flight, this is no reason to refuse a granule.
     """
     evidence = 0.0
+    middle = images.shape[1] // 2
+    lines = slice(max(0, middle - _BAND), min(images.shape[1], middle + _BAND))  # a part of the chunks
     for view in (int(np.argmax(view_angle_deg)), int(np.argmin(view_angle_deg))):
         angle = float(view_angle_deg[view])
         if abs(angle) >= _OBLIQUE_DEG:
-            place = [images.read_view(name, view) for name in ("latitude", "longitude")]
-            behind = sensor_behind(place[0], place[1], images.read_view("sensor_azimuth_angle", view))
-            evidence += np.sign(angle) * behind
+            names = ("latitude", "longitude", "sensor_azimuth_angle")
+            seen = [images.read(name, np.array([view]), lines)[0] for name in names]
+            evidence += np.sign(angle) * sensor_behind(*seen)
     if evidence > -0.5:
         return []
     return ["sensor_azimuth_angle seems to point from sensor to pixel: views looking forward see it ahead"]

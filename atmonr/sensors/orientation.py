@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 Image = NDArray[np.float32]
 Vector = NDArray[np.float64]
 
+_PLENTY = 20_000  # pixels tell the way of an image as well as all
 _CLEARLY = 0.2  # cosine between the lines' direction and north from which lines count as going along it
 
 
@@ -27,7 +28,7 @@ def find_flips(latitude_deg: Image, longitude_deg: Image) -> tuple[bool, bool]:
     Returns:
         Lines reversed, pixels reversed; both False where the image is too small or too empty to tell.
     """
-    located = np.isfinite(latitude_deg) & np.isfinite(longitude_deg)
+    located = _some_of(np.isfinite(latitude_deg) & np.isfinite(longitude_deg))
     if not located.any():
         return False, False
     places = _unit_vectors(latitude_deg[located], longitude_deg[located])
@@ -52,7 +53,7 @@ def sensor_behind(latitude_deg: Image, longitude_deg: Image, azimuth_deg: Image)
         Mean cosine between the azimuth and the way back along the track: near 1 for a view that looks
         forward, near -1 for one that looks aft; 0 if the image is too small or too empty to tell.
     """
-    seen = np.isfinite(latitude_deg) & np.isfinite(longitude_deg) & np.isfinite(azimuth_deg)
+    seen = _some_of(np.isfinite(latitude_deg) & np.isfinite(longitude_deg) & np.isfinite(azimuth_deg))
     if not seen.any():
         return 0.0
     places = _unit_vectors(latitude_deg[seen], longitude_deg[seen])
@@ -64,6 +65,16 @@ def sensor_behind(latitude_deg: Image, longitude_deg: Image, azimuth_deg: Image)
     azimuth = np.radians(azimuth_deg[seen], dtype=float)[:, None]
     to_sensor = np.sin(azimuth) * east + np.cos(azimuth) * north
     return float(-(to_sensor @ along).mean() / length)
+
+
+def _some_of(pixels: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Some of many pixels, spread evenly; all of a few."""
+    where = np.flatnonzero(pixels)
+    if where.size > _PLENTY:
+        where = where[np.linspace(0, where.size - 1, _PLENTY).astype(int)]
+    some = np.zeros_like(pixels)
+    some.flat[where] = True
+    return some
 
 
 def _unit_vectors(latitude_deg: Image, longitude_deg: Image) -> Vector:

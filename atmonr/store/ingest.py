@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
 
 import atmonr
@@ -21,6 +20,7 @@ from atmonr.atomic import atomic_folder, sha256
 from atmonr.errors import GranuleError, UsageError
 from atmonr.geo.frame import Frame
 from atmonr.sensors.granule import QUANTITIES, Granule
+from atmonr.store.block_writer import BlockWriter
 from atmonr.store.extent import Extent
 from atmonr.store.footprint import footprint_of, nadir_places
 from atmonr.store.layout import (
@@ -108,10 +108,10 @@ def ingest(
     if max_view_angle_deg is not None:
         granule = granule.up_to_angle(max_view_angle_deg)
     holdout = _holdout(granule)
-    # The file is read once more for its checksum, beside everything else.
-    with ThreadPoolExecutor(1, "checksum") as aside, atomic_folder(out) as folder:
-        checksum = aside.submit(sha256, granule.path)
+    with ThreadPoolExecutor(1, "aside") as aside, atomic_folder(out) as folder:
+        checksum = aside.submit(sha256, granule.path)  # reads the file once more
         part = survey(granule, box, views_at_once(granule.shape))
+        footprint = aside.submit(footprint_of, granule, _centred_frame(part), nadir_places(part, box))
         # Whole lines are read, whichever pixels are kept.
         together = views_at_once((granule.shape[0], part.latitude.shape[1], granule.shape[2]))
         lined = () if granule.time_per_pixel else ("time",)
@@ -119,9 +119,10 @@ def ingest(
         group, arrays = create_scene(
             folder, part.latitude.shape, together, optional, granule.altitude_datum.name
         )
+        writer = BlockWriter(folder, arrays, aside)
         # Closed before anyone closes the file: the thread that reads it must have ended.
         with closing(_read_ahead(granule, part, together)) as ahead:
-            extent, rays = _write_rays(granule, arrays, ahead, part, options, progress)
+            extent, rays = _write_rays(granule, writer, ahead, part, options, progress)
         frame = extent.boxed_frame()
         write_vectors(group, _vectors(granule, part, holdout))
         if "quality" in arrays and granule.quality_flags:
@@ -129,7 +130,7 @@ def ingest(
             arrays["quality"].attrs.update({"flag_masks": masks, "flag_meanings": meanings})
         attributes = {
             **_attributes(granule, options, checksum.result()),
-            **footprint_of(granule, frame, nadir_places(part, box)),
+            **footprint.result(),
             "training_rays": int(rays[holdout == 0].sum()),
             "frame": json.dumps(frame.to_json()),
             "sun_direction": json.dumps(extent.sun_coefficients(frame)),
@@ -140,7 +141,7 @@ def ingest(
 
 def _write_rays(
     granule: Granule,
-    arrays: dict[str, zarr.Array[Any]],
+    writer: BlockWriter,
     read_ahead: Iterator[tuple[slice, Block]],
     part: Survey,
     options: _Options,
@@ -160,11 +161,11 @@ def _write_rays(
         extent.add(values, valid)
         rays[views] = valid.sum(axis=(1, 2))
         lit |= bool((values["reflectance"] > 0.0).any())
-        for name, array in arrays.items():
-            array[views] = values[name]
+        writer.write(views, values)
         if progress is not None:
             progress(views.stop, granule.shape[0])
         del data, valid, values  # else this block would be held while the next ones are read
+    writer.wait()
     if extent.empty:
         zeniths = f"{options.max_view_zenith_deg:g} and a solar zenith below {MAX_SOLAR_ZENITH_DEG:g}"
         raise GranuleError(

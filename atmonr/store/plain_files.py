@@ -1,7 +1,9 @@
-"""Files that are images one after the other and a checksum: read straight to where they are wanted.
+"""Files that are images one after the other and a checksum: written as they lie in memory, and read straight
+to where they are wanted.
 
 Such a file is an uncompressed chunk of a Zarr array that holds whole images. Zarr itself would read it to
-memory of its own, sum it up, and copy it from there, at times twice: most of loading rays was that.
+memory of its own, sum it up, and copy it from there, at times twice: most of loading rays was that. It
+writes in the same way.
 """
 
 from __future__ import annotations
@@ -38,7 +40,7 @@ class Place:
 
 
 def holds_plain_images(array: zarr.Array[Any], dtype: np.dtype[Any]) -> bool:
-    """Whether `read_plain_images` can read an array (view, line, pixel) as values of a type.
+    """Whether an array (view, line, pixel) can be read and written here as values of a type.
 
     Anything else is left to Zarr.
     """
@@ -71,6 +73,36 @@ def read_plain_images(folder: Path, array: zarr.Array[Any], wanted: Mapping[int,
         files.setdefault(view // together, {})[view % together] = place
     for number, inside in files.items():
         _read_file(folder / array.metadata.encode_chunk_key((number, 0, 0)), array, inside)
+
+
+def write_plain_images(folder: Path, array: zarr.Array[Any], first: int, images: NDArray[Any]) -> None:
+    """Write one file.
+
+    Args:
+        folder: Of the array.
+        array: One that `holds_plain_images` of the type of the values.
+        first: View of the first image, which is the first of its file.
+        images: (V, L, P) all the images of that file.
+
+    Raises:
+        ValueError: These are not the images of one file.
+        OSError: The disk refuses.
+    """
+    views, *shape = array.chunks
+    if first % views or images.shape != (min(views, array.shape[0] - first), *shape):
+        raise ValueError(f"{images.shape} images from view {first} on; expected those of one file")
+    unused = np.full(shape, array.fill_value, array.dtype)  # the last file has room for more than there are
+    path = folder / array.metadata.encode_chunk_key((first // views, 0, 0))
+    path.parent.mkdir(parents=True)
+    total = 0
+    with path.open("wb") as file:
+        for image in (*images, *(views - len(images)) * [unused]):
+            content = np.ascontiguousarray(image).ravel().view(np.uint8)
+            for start in range(0, len(content), _PIECE_BYTES):
+                piece = content[start : start + _PIECE_BYTES]
+                total = google_crc32c.extend(total, piece)
+                file.write(piece.data)
+        file.write(total.to_bytes(_SUM_BYTES, "little"))
 
 
 def _read_file(path: Path, array: zarr.Array[Any], wanted: Mapping[int, Place]) -> None:

@@ -59,4 +59,4 @@ def scene_block(granule: Granule, block: Block, valid: NDArray[np.bool_], views:
                 np.copyto(block[name], np.nan, where=unusable)
     if "quality" in block:
         block["quality"] = np.nan_to_num(block["quality"], nan=MISSING_QUALITY).astype(np.uint8)
-    return {**{scene_name(name): values for name, values in block.items()}, "valid": valid}
+    return {**{scene_name(name): values for name, values in block.items()}, "valid": valid.view(np.uint8)}

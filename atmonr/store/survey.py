@@ -5,7 +5,8 @@ What is read here is kept for those who need it next: decompressing it again wou
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -15,6 +16,9 @@ from numpy.typing import NDArray
 from atmonr.errors import GranuleError, UsageError
 from atmonr.geo.ellipsoid import surface_normal
 from atmonr.sensors.granule import Granule
+from atmonr.store.read_ahead import read_ahead
+
+Singles = NDArray[np.float32]
 
 _EVERY = 17  # so many pixels are plenty to find their middle; a prime number meets all columns
 _FEW = 6_000  # if they are fewer than this, all are taken
@@ -88,21 +92,20 @@ def survey(granule: Granule, bbox: BoundingBox | None, views_at_once: int) -> Su
     any_line, any_pixel = np.zeros(lines, dtype=bool), np.zeros(pixels, dtype=bool)
     located = False
     latitudes, longitudes = (np.empty(granule.shape, dtype=np.float32) for _ in range(2))
-    for block in blocks(views, views_at_once):
-        data = granule.read_lines(slice(0, lines), ("latitude", "longitude"), block)
-        latitudes[block], longitudes[block] = data.latitude.to_numpy(), data.longitude.to_numpy()
-        latitude, longitude = latitudes[block], longitudes[block]
-        keep = np.isfinite(latitude) & np.isfinite(longitude)
-        located |= bool(keep.any())
-        if bbox is not None:
-            keep &= bbox.contains(latitude, longitude)
-        some = _EVERY * np.flatnonzero(keep.ravel()[::_EVERY])
-        if some.size < _FEW:
-            some = np.flatnonzero(keep)
-        total += surface_normal(latitude.ravel()[some], longitude.ravel()[some]).sum(axis=0)
-        kept_per_view[block] = np.count_nonzero(keep, axis=(1, 2))
-        any_line |= keep.any(axis=(0, 2))
-        any_pixel |= keep.any(axis=(0, 1))
+    with closing(_places(granule, views_at_once)) as places:
+        for block, (latitude, longitude) in places:
+            latitudes[block], longitudes[block] = latitude, longitude
+            keep = np.isfinite(latitude) & np.isfinite(longitude)
+            located |= bool(keep.any())
+            if bbox is not None:
+                keep &= bbox.contains(latitude, longitude)
+            some = _EVERY * np.flatnonzero(keep.ravel()[::_EVERY])
+            if some.size < _FEW:
+                some = np.flatnonzero(keep)
+            total += surface_normal(latitude.ravel()[some], longitude.ravel()[some]).sum(axis=0)
+            kept_per_view[block] = np.count_nonzero(keep, axis=(1, 2))
+            any_line |= keep.any(axis=(0, 2))
+            any_pixel |= keep.any(axis=(0, 1))
     if not located:
         raise GranuleError(f"{granule.path}: no pixel has a latitude and longitude; expected at least one")
     if not any_line.any():
@@ -121,6 +124,16 @@ def survey(granule: Granule, bbox: BoundingBox | None, views_at_once: int) -> Su
         latitude=latitudes[:, kept_lines, kept_pixels],
         longitude=longitudes[:, kept_lines, kept_pixels],
     )
+
+
+def _places(granule: Granule, views_at_once: int) -> Generator[tuple[slice, tuple[Singles, Singles]]]:
+    """Latitude and longitude of blocks of views; while one is worked on, the next is read."""
+
+    def read(views: slice) -> tuple[Singles, Singles]:
+        data = granule.read_lines(slice(0, granule.shape[1]), ("latitude", "longitude"), views)
+        return data.latitude.to_numpy(), data.longitude.to_numpy()
+
+    return read_ahead(read, list(blocks(granule.shape[0], views_at_once)))
 
 
 def blocks(count: int, size: int) -> Iterator[slice]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from atmonr.errors import SceneError
 from atmonr.store import layout, plain_files
-from atmonr.store.plain_files import Place, holds_plain_images
+from atmonr.store.plain_files import Place, holds_plain_images, write_plain_images
 from atmonr.store.scene import Scene, open_scene
 from atmonr.store.views import ROWS, read_rays, valid_pixels, view_rays
 from tests.feed.scenes import make_fields, make_scene
@@ -129,6 +129,15 @@ def test_another_type_or_order_is_left_to_zarr(tmp_path: Path) -> None:
     assert holds_plain_images(little, single)
     assert not holds_plain_images(little, np.dtype(np.float64))
     assert not holds_plain_images(big, single) and not holds_plain_images(unsummed, single)
+
+
+def test_images_that_are_not_those_of_one_file_are_not_written(tmp_path: Path) -> None:
+    _, arrays = layout.create_scene(tmp_path, (40, 2, 3), 15, {}, "ellipsoid")
+    for first, count in ((1, 15), (0, 14), (30, 15), (45, 1)):
+        images = np.zeros((count, 2, 3), np.float32)
+        with pytest.raises(ValueError, match="those of one file"):
+            write_plain_images(tmp_path / "latitude", arrays["latitude"], first, images)
+    assert not (tmp_path / "latitude" / "c").exists()
 
 
 def _flip(at: int) -> Callable[[bytearray], bytearray]:
