@@ -18,8 +18,6 @@ from atmonr.extract.support import LAYERS, Boxes
 from tests.extract.grids import PIXEL_M, TOP_M, extract, make, scene_of
 from tests.store.dems import write_dem
 
-# The checker knows one name for each name of a dimension: "altitude" would have to be above the geoid, while
-# these are above the ellipsoid and say so.
 CHECK = """
 import socket, sys
 
@@ -32,11 +30,16 @@ from compliance_checker.runner import CheckSuite, ComplianceChecker
 
 report, *files = sys.argv[1:]
 CheckSuite.load_all_available_checkers()
-skipped = ["check_spatiotemporal_dims_have_coordinate_vars"]
 ComplianceChecker.run_checker(
-    files, ["cf:1.11"], 0, "normal", skipped, output_filename=report, output_format=["json_new"]
+    files, ["cf:1.11"], 0, "normal", output_filename=report, output_format=["json_new"]
 )
 """
+# A rule of the checker, not of CF: it knows one standard name for each name of a dimension, and "altitude"
+# would be above the geoid. Ours is above the ellipsoid and says so.
+ABOVE_THE_ELLIPSOID = (
+    "Coordinate variable 'altitude' should have standard_name='altitude', found:"
+    " 'height_above_reference_ellipsoid'"
+)
 GROUND = {
     "source": "a hill",
     "datum": "WGS-84 ellipsoid",
@@ -105,7 +108,8 @@ def test_a_cf_checker_finds_no_error_in_the_product_of_any_grid(python, source, 
     assert len(reports) == len(files)
     for file, report in reports.items():
         found = report["cf:1.11"]
-        assert found["high_count"] == 0, (file, [r["msgs"] for r in found["high_priorities"] if r["msgs"]])
+        errors = {message for result in found["high_priorities"] for message in result["msgs"]}
+        assert errors <= {ABOVE_THE_ELLIPSOID}, file
         assert found["scored_points"] > 50
 
 
