@@ -15,7 +15,10 @@ from atmonr.store.survey import BoundingBox, Survey
 
 
 def nadir_places(part: Survey, bbox: BoundingBox | None) -> NDArray[np.float32]:
-    """(2, L, P) latitude and longitude of the view nearest to nadir, NaN outside the bounding box."""
+    """(2, L, P) latitude and longitude of the view nearest to nadir, NaN outside the bounding box.
+
+    After `scene_block` has seen all of the survey, they are NaN where a ray is not usable, too.
+    """
     places = np.stack([part.latitude[part.nadir_view], part.longitude[part.nadir_view]])
     if bbox is not None:
         places[:, ~bbox.contains(places[0], places[1])] = np.nan

@@ -111,7 +111,6 @@ def ingest(
     with ThreadPoolExecutor(1, "aside") as aside, atomic_folder(out) as folder:
         checksum = aside.submit(sha256, granule.path)  # reads the file once more
         part = survey(granule, box, views_at_once(granule.shape))
-        footprint = aside.submit(footprint_of, granule, _centred_frame(part), nadir_places(part, box))
         # Whole lines are read, whichever pixels are kept.
         together = views_at_once((granule.shape[0], part.latitude.shape[1], granule.shape[2]))
         lined = () if granule.time_per_pixel else ("time",)
@@ -124,13 +123,15 @@ def ingest(
         with closing(_read_ahead(granule, part, together)) as ahead:
             extent, rays = _write_rays(granule, writer, ahead, part, options, progress)
         frame = extent.boxed_frame()
+        footprint = footprint_of(granule, frame, nadir_places(part, box))
+        writer.wait()
         write_vectors(group, _vectors(granule, part, holdout))
         if "quality" in arrays and granule.quality_flags:
             masks, meanings = list(granule.quality_flags), " ".join(granule.quality_flags.values())
             arrays["quality"].attrs.update({"flag_masks": masks, "flag_meanings": meanings})
         attributes = {
             **_attributes(granule, options, checksum.result()),
-            **footprint.result(),
+            **footprint,
             "training_rays": int(rays[holdout == 0].sum()),
             "frame": json.dumps(frame.to_json()),
             "sun_direction": json.dumps(extent.sun_coefficients(frame)),
@@ -165,7 +166,6 @@ def _write_rays(
         if progress is not None:
             progress(views.stop, granule.shape[0])
         del data, valid, values  # else this block would be held while the next ones are read
-    writer.wait()
     if extent.empty:
         zeniths = f"{options.max_view_zenith_deg:g} and a solar zenith below {MAX_SOLAR_ZENITH_DEG:g}"
         raise GranuleError(

@@ -241,6 +241,15 @@ def test_pixel_size_footprint_and_centre_are_those_of_the_nadir_view(tmp_path, c
         assert 24_000.0 < x1 - x0 < np.hypot(24_000.0, 33_000.0) + 10.0
 
 
+def test_the_footprint_holds_usable_pixels_only(tmp_path, monkeypatch):
+    monkeypatch.setattr("atmonr.store.layout._RAYS_AT_ONCE", 1)  # in several blocks
+    fields = make_fields()
+    fields["solar_zenith_angle"][:, 6:] = 86.0  # night
+    fields["i"][:, :, 7:] = np.nan
+    x0, y0, x1, y1 = make_scene(tmp_path, fields).footprint_m
+    assert [x1 - x0, y1 - y0] == pytest.approx([18_000.0, 15_000.0], rel=1e-2)
+
+
 @pytest.mark.parametrize("centre", CENTRES)
 def test_the_outline_goes_around_the_nadir_views_pixels_and_no_farther(tmp_path, centre):
     scene = make_scene(tmp_path, make_fields(centre=centre))
