@@ -152,7 +152,7 @@ class NetcdfFile:
         if unpack and self.is_packed(name):
             if raw.dtype.kind == "f":
                 missing |= raw <= _FILL_LIMIT
-            values = values * dtype(self._number(variable, name, "scale_factor", 1.0))
+            values *= dtype(self._number(variable, name, "scale_factor", 1.0))  # in place: a copy is dear
             values += dtype(self._number(variable, name, "add_offset", 0.0))
         if values.size and not (values.min() > _FILL_LIMIT and values.max() <= _LARGEST):  # or NaN
             missing |= np.logical_not(values > _FILL_LIMIT)
