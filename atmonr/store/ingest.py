@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -109,35 +109,45 @@ def ingest(
         granule = granule.up_to_angle(max_view_angle_deg)
     holdout = _holdout(granule)
     with ThreadPoolExecutor(1, "aside") as aside, atomic_folder(out) as folder:
-        checksum = aside.submit(sha256, granule.path)  # reads the file once more
-        part = survey(granule, box, views_at_once(granule.shape))
-        # Whole lines are read, whichever pixels are kept.
-        together = views_at_once((granule.shape[0], part.latitude.shape[1], granule.shape[2]))
-        lined = () if granule.time_per_pixel else ("time",)
-        optional = {scene_name(name): 2 if name in lined else 3 for name in granule.optional}
-        group, arrays = create_scene(
-            folder, part.latitude.shape, together, optional, granule.altitude_datum.name
-        )
-        writer = BlockWriter(folder, arrays, aside)
-        # Closed before anyone closes the file: the thread that reads it must have ended.
-        with closing(_read_ahead(granule, part, together)) as ahead:
-            extent, rays = _write_rays(granule, writer, ahead, part, options, progress)
-        frame = extent.boxed_frame()
-        footprint = footprint_of(granule, frame, nadir_places(part, box))
-        writer.wait()
-        write_vectors(group, _vectors(granule, part, holdout))
-        if "quality" in arrays and granule.quality_flags:
-            masks, meanings = list(granule.quality_flags), " ".join(granule.quality_flags.values())
-            arrays["quality"].attrs.update({"flag_masks": masks, "flag_meanings": meanings})
-        attributes = {
-            **_attributes(granule, options, checksum.result()),
-            **footprint,
-            "training_rays": int(rays[holdout == 0].sum()),
-            "frame": json.dumps(frame.to_json()),
-            "sun_direction": json.dumps(extent.sun_coefficients(frame)),
-        }
-        finish_scene(folder, group, attributes)
+        _write_scene(granule, folder, aside, options, holdout, progress)
     return out
+
+
+def _write_scene(
+    granule: Granule,
+    folder: Path,
+    aside: Executor,
+    options: _Options,
+    holdout: NDArray[np.uint8],
+    progress: Callable[[int, int], None] | None,
+) -> None:
+    """Write everything into an empty folder; checksum and flushing are done aside."""
+    checksum = aside.submit(sha256, granule.path)  # reads the file once more
+    part = survey(granule, options.bbox, views_at_once(granule.shape))
+    # Whole lines are read, whichever pixels are kept.
+    together = views_at_once((granule.shape[0], part.latitude.shape[1], granule.shape[2]))
+    lined = () if granule.time_per_pixel else ("time",)
+    optional = {scene_name(name): 2 if name in lined else 3 for name in granule.optional}
+    group, arrays = create_scene(folder, part.latitude.shape, together, optional, granule.altitude_datum.name)
+    writer = BlockWriter(folder, arrays, aside)
+    # Closed before anyone closes the file: the thread that reads it must have ended.
+    with closing(_read_ahead(granule, part, together)) as ahead:
+        extent, rays = _write_rays(granule, writer, ahead, part, options, progress)
+    frame = extent.boxed_frame()
+    footprint = footprint_of(granule, frame, nadir_places(part, options.bbox))
+    writer.wait()
+    write_vectors(group, _vectors(granule, part, holdout))
+    if "quality" in arrays and granule.quality_flags:
+        masks, meanings = list(granule.quality_flags), " ".join(granule.quality_flags.values())
+        arrays["quality"].attrs.update({"flag_masks": masks, "flag_meanings": meanings})
+    attributes = {
+        **_attributes(granule, options, checksum.result()),
+        **footprint,
+        "training_rays": int(rays[holdout == 0].sum()),
+        "frame": json.dumps(frame.to_json()),
+        "sun_direction": json.dumps(extent.sun_coefficients(frame)),
+    }
+    finish_scene(folder, group, attributes)
 
 
 def _write_rays(
