@@ -34,7 +34,8 @@ def run_with(job: Job, ranks: int) -> tuple[str, Job, dict[str, Any]]:
 
 def test_sigkill_of_one_of_two_ranks_20_times_at_random_changes_no_bit(tmp_path: Path, faults: Any) -> None:
     quick = job_in(tmp_path / "undisturbed", {"a": {}}, steps=400, ranks_per_scene=2)
-    killed = job_in(tmp_path / "killed", {"a": {"sleep_s": 0.02}}, steps=400, ranks_per_scene=2)
+    # 400 steps of 0.05 s: however fast the machine, the scene outlasts 20 kills after 1 s or less.
+    killed = job_in(tmp_path / "killed", {"a": {"sleep_s": 0.05}}, steps=400, ranks_per_scene=2)
     (_, ends, _, last), errors = act(
         run_with(quick, 2),
         ("kill_one_at_random", killed, {"ranks": 2, "kills": 20, "seed": 1}),
@@ -51,9 +52,10 @@ def test_sigkill_of_one_of_two_ranks_20_times_at_random_changes_no_bit(tmp_path:
 
 
 def test_sigkill_of_all_ranks_20_times_while_one_saves_changes_no_bit(tmp_path: Path, faults: Any) -> None:
-    quick = job_in(tmp_path / "undisturbed", {"a": {}, "b": {}}, steps=300)
+    quick = job_in(tmp_path / "undisturbed", {"a": {}, "b": {}}, steps=600)
     quick.here()
-    killed = job_in(tmp_path / "killed", {"a": {"sleep_s": 0.02}, "b": {"sleep_s": 0.02}}, steps=300)
+    # 600 steps of 0.03 s outlast 20 kills after at most 0.6 s and the 7 steps to the next checkpoint.
+    killed = job_in(tmp_path / "killed", {"a": {"sleep_s": 0.03}, "b": {"sleep_s": 0.03}}, steps=600)
     (left, _, last), errors = act(
         ("kill_all_at_checkpoint", killed, {"ranks": 2, "kills": 20, "seed": 2}),
         ("calm", killed, {}),

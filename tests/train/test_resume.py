@@ -31,7 +31,7 @@ def kill(job: Job, kills: int, seed: int, timeout_s: float) -> int:
 def test_sigkill_at_a_few_random_moments_changes_no_bit(tmp_path: Path) -> None:
     undisturbed = job_in(tmp_path / "undisturbed", sleep_s=0, steps=100)
     undisturbed.here()
-    killed = job_in(tmp_path / "killed", sleep_s=0.004, steps=100)
+    killed = job_in(tmp_path / "killed", sleep_s=0.012, steps=100)  # outlasts 3 kills after 0.4 s or less
     assert kill(killed, kills=3, seed=1, timeout_s=90) == 3
     assert killed.outcome() == undisturbed.outcome()
 
@@ -41,7 +41,7 @@ def test_sigkill_at_a_few_random_moments_changes_no_bit(tmp_path: Path) -> None:
 def test_sigkill_at_20_random_moments_changes_no_bit(tmp_path: Path) -> None:
     undisturbed = job_in(tmp_path / "undisturbed", sleep_s=0, steps=400)
     undisturbed.here()
-    killed = job_in(tmp_path / "killed", sleep_s=0.01, steps=400)
+    killed = job_in(tmp_path / "killed", sleep_s=0.02, steps=400)  # outlasts 20 kills after 0.4 s or less
     assert kill(killed, kills=20, seed=2, timeout_s=240) == 20
     assert killed.outcome() == undisturbed.outcome()
     leftovers = [path.name for path in Path(killed.run).rglob(".*")]
