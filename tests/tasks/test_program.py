@@ -26,6 +26,7 @@ TIMES = {"wall_s", "steps_per_s", "rays_per_s"}
 
 pytestmark = pytest.mark.slow
 
+
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_scene(tmp_path_factory.mktemp("scene")).path
