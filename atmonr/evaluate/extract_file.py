@@ -51,7 +51,7 @@ class ExtractFile:
     mosaic: bool = False
 
     def extinction(self, wavelength_nm: float, rows: slice, columns: slice) -> NDArray[np.float32]:
-        """Return extinction [m^-1] of shape (altitude, rows, columns) of the band nearest to a wavelength.
+        """Return extinction [m^-1] of shape (z, rows, columns) of the band nearest to a wavelength.
 
         Cells that no scene covers, or that are under ground, are NaN.
 
@@ -62,7 +62,7 @@ class ExtractFile:
             variable = dataset["extinction"].isel(y=rows, x=columns)
             if self.wavelengths_nm:
                 variable = variable.isel(band=nearest_band(self.wavelengths_nm, wavelength_nm))
-            values = numbers(self.path, variable, ("altitude", "y", "x")).astype(np.float32)
+            values = numbers(self.path, variable, ("z", "y", "x")).astype(np.float32)
         known = values[~np.isnan(values)]
         if not (known.min(initial=0.0) >= 0 and known.max(initial=0.0) <= MOST_EXTINCTION_PER_M):
             raise SceneError(
@@ -84,17 +84,17 @@ def open_extract(path: Path) -> ExtractFile:
             raise SceneError(
                 f"{path}: is on a {grid} grid; expected voxels, from atmonr extract --grid voxel"
             )
-        missing = [name for name in ("extinction", "x", "y", "altitude") if name not in dataset.variables]
+        missing = [name for name in ("extinction", "x", "y", "z") if name not in dataset.variables]
         if missing or "frame" not in dataset.attrs:
             lacking = f"variable {missing[0]}" if missing else "attribute frame"
             raise SceneError(f"{path}: {lacking} is missing; expected the output of atmonr merge")
         dims = dataset["extinction"].dims
-        if set(dims) - {"band"} != {"altitude", "y", "x"}:
+        if set(dims) - {"band"} != {"z", "y", "x"}:
             raise SceneError(
-                f"{path}: variable extinction: dimensions {dims}, expected (altitude, y, x) or those and band"
+                f"{path}: variable extinction: dimensions {dims}, expected (z, y, x) or those and band"
             )
         x, y, altitude = (
-            ascending(path, name, numbers(path, dataset[name], (name,))) for name in ("x", "y", "altitude")
+            ascending(path, name, numbers(path, dataset[name], (name,))) for name in ("x", "y", "z")
         )
         wavelengths = read_wavelengths(path, dataset) if "band" in dims else ()
         attrs = dict(dataset.attrs)

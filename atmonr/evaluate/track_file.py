@@ -177,7 +177,7 @@ class CurtainFile:
 
 
 def _read_curtain(path: Path, dataset: xr.Dataset) -> CurtainFile:
-    missing = [name for name in ("profile", "altitude", "latitude") if name not in dataset.variables]
+    missing = [name for name in ("profile", "z", "latitude") if name not in dataset.variables]
     if missing:
         raise SceneError(f"{path}: variable {missing[0]} is missing; expected a curtain from atmonr merge")
     extinction = dataset["extinction"]
@@ -186,7 +186,7 @@ def _read_curtain(path: Path, dataset: xr.Dataset) -> CurtainFile:
         bands = read_wavelengths(path, dataset)
         extinction = extinction.isel(band=nearest_band(bands, WAVELENGTH_NM))
     values, height = (
-        numbers(path, variable, ("profile", "level")) for variable in (extinction, dataset["altitude"])
+        numbers(path, variable, ("profile", "level")) for variable in (extinction, dataset["z"])
     )
     if (values < 0).any() or np.isinf(values).any():
         raise SceneError(f"{path}: variable extinction: expected finite values >= 0 m-1, or missing ones")

@@ -65,7 +65,7 @@ def open_voxels(path: Path) -> Voxels:
         SceneError: If the file is not a product, or is on another kind of grid.
     """
     file = open_extract(path)
-    axes = {"x": file.x_m, "y": file.y_m, "altitude": file.altitude_m}
+    axes = {"x": file.x_m, "y": file.y_m, "z": file.altitude_m}
     steps = [float(axis[-1] - axis[0]) / (axis.size - 1) for axis in axes.values()]
     for (name, axis), step in zip(axes.items(), steps, strict=True):
         if np.abs(np.diff(axis) - step).max() > _EVEN * step:

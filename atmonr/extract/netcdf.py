@@ -254,7 +254,7 @@ def of_columns(dataset: netCDF4.Dataset, dims: tuple[str, ...]) -> dict[str, str
     """Attributes that say where a variable's values are."""
     names = [
         name
-        for name in ("altitude", "latitude", "longitude")
+        for name in ("z", "latitude", "longitude")
         if name in dataset.variables and name not in dims and set(dataset[name].dimensions) <= set(dims)
     ]
     return {"grid_mapping": "crs"} | ({"coordinates": " ".join(names)} if names else {})

@@ -52,8 +52,8 @@ def draw_columns(path: Path, picture: Path, wavelength_nm: float) -> None:
         SceneError: If the file is not as expected, or no column has a place.
     """
     with opened(path) as dataset:
-        altitude = ascending(path, "altitude", dataset["altitude"].values)
-        extinction = one_band(dataset, wavelength_nm).transpose("altitude", ...)
+        altitude = ascending(path, "z", dataset["z"].values)
+        extinction = one_band(dataset, wavelength_nm).transpose("z", ...)
         place = _place(path, dataset, extinction)
         sums = _sums(extinction, cell_edges(altitude))
         level = int(np.nan_to_num(sums.mean_per_m).argmax())

@@ -60,7 +60,7 @@ def _read(path: Path, wavelength_nm: float) -> tuple[FloatArray, FloatArray, Flo
     with opened(path) as dataset:
         extinction, altitude = (
             values.transpose("level", "profile").values.astype(np.float64)
-            for values in (one_band(dataset, wavelength_nm), dataset["altitude"])
+            for values in (one_band(dataset, wavelength_nm), dataset["z"])
         )
         latitude, longitude = (
             np.broadcast_to(dataset[name].values.astype(np.float64), extinction.shape[1:])

@@ -11,12 +11,12 @@ import xarray as xr
 
 from atmonr.errors import SceneError
 
-_NEEDED = ("extinction", "altitude", "latitude", "longitude")
+_NEEDED = ("extinction", "z", "latitude", "longitude")
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[xr.Dataset]:
-    """Yield the dataset of an extract with altitude, latitude and longitude.
+    """Yield the dataset of an extract with z, latitude and longitude.
 
     Raises:
         SceneError: If one of these is missing, or anything cannot be read or is not shaped as expected.

@@ -99,14 +99,14 @@ def _kind_of_netcdf(path: Path, dataset: netCDF4.Dataset) -> str:
         return "truth"
     if "extinction" in dataset.variables:
         dims = set(dataset["extinction"].dimensions)
-        if dims >= {"altitude", "y", "x"}:
+        if dims >= {"z", "y", "x"}:
             return "extract"
         if dims >= {"level", "profile"}:
             return "curtain"
-        if "altitude" in dims and len(dims - {"band"}) == 3:
+        if "z" in dims and len(dims - {"band"}) == 3:
             return "columns"
         raise SceneError(
-            f"{path}: variable extinction: dimensions {tuple(sorted(dims))}; expected altitude and two"
+            f"{path}: variable extinction: dimensions {tuple(sorted(dims))}; expected z and two"
             " horizontal ones, or those of a curtain (level, profile)"
         )
     raise SceneError(

@@ -79,8 +79,8 @@ def write_extract(tmp_path: Path) -> Callable[..., Path]:
         height, y, x3 = np.meshgrid(z, x, x, indexing="ij")
         lat, lon, _ = frame.to_geodetic(np.stack([x3, y, height], -1))
         dataset = xr.Dataset(
-            {"extinction": (("altitude", "y", "x"), np.asarray(function(lat, lon, height, x3, y), "f4"))},
-            {"altitude": z, "y": x, "x": x},
+            {"extinction": (("z", "y", "x"), np.asarray(function(lat, lon, height, x3, y), "f4"))},
+            {"z": z, "y": x, "x": x},
             {"frame": json.dumps(frame.to_json()), "scene": "cloud", "scene_id": "s" * 64} | (attrs or {}),
         )
         dataset.to_netcdf(tmp_path / name)

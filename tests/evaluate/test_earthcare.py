@@ -84,7 +84,7 @@ def write_curtain(path: Path, frame: Path, some: slice, **changed: float) -> Pat
         {"extinction": (dims, np.stack([values.T, 3 * values.T]).astype("f4"))},
         place
         | {
-            "altitude": (dims[1:], height.T),
+            "z": (dims[1:], height.T),
             "profile": np.arange(PROFILES, dtype=np.int32)[some],
             "wavelength": ("band", [440.0, 865.0]),
         },

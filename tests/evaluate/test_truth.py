@@ -92,7 +92,7 @@ def test_a_truth_is_not_mistaken_for_an_extract(write_truth):
 def test_an_extract_without_heights_is_refused_by_name(write_extract, tmp_path):
     with xr.open_dataset(write_extract(lambda lat, lon, height, x, y: 0 * height, half_m=800.0)) as opened:
         dataset = opened.load()
-    dataset["extinction"] = dataset["extinction"].isel(altitude=0, drop=True)
+    dataset["extinction"] = dataset["extinction"].isel(z=0, drop=True)
     dataset.to_netcdf(tmp_path / "flat.nc")
     with pytest.raises(SceneError, match=r"flat\.nc: variable extinction: dimensions"):
         open_extract(tmp_path / "flat.nc")

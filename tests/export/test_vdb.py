@@ -52,7 +52,7 @@ def read(python: list[str], path: Path, cells=()) -> dict:
 
 def some_cells(dataset: xr.Dataset) -> list[tuple[int, int, int]]:
     """Cells with cloud and without, x, y, z."""
-    values = dataset.extinction.transpose("x", "y", "altitude").values
+    values = dataset.extinction.transpose("x", "y", "z").values
     cloudy, clear = np.argwhere(values > 0), np.argwhere(values == 0)
     return [*map(tuple, cloudy[:: len(cloudy) // 40]), *map(tuple, clear[:: len(clear) // 40])]
 
@@ -66,9 +66,9 @@ def test_values_and_places_are_those_of_the_product(openvdb, product, tmp_path):
         assert told.keys() == {"extinction"}
         grid = told["extinction"]
         x, y, z = np.transpose(cells)
-        assert grid["values"] == dataset.extinction.transpose("x", "y", "altitude").values[x, y, z].tolist()
+        assert grid["values"] == dataset.extinction.transpose("x", "y", "z").values[x, y, z].tolist()
         assert grid["on"] == [value > 0 for value in grid["values"]]
-        places = np.stack([dataset.x.values[x], dataset.y.values[y], dataset.altitude.values[z]], axis=-1)
+        places = np.stack([dataset.x.values[x], dataset.y.values[y], dataset.z.values[z]], axis=-1)
         assert np.allclose(grid["world"], places, atol=1e-6)
         assert grid["active"] == int((dataset.extinction > 0).sum())
         metadata = grid["metadata"]
@@ -95,7 +95,7 @@ def test_bands_are_named_grids_and_half_floats_are_close(openvdb, write_product,
     product = write_product(bands=4, step_m=400.0)
     out = write_vdb(product, tmp_path / "half.vdb", half=True)
     with xr.open_dataset(product) as dataset:
-        values = dataset.extinction.transpose("band", "x", "y", "altitude").values
+        values = dataset.extinction.transpose("band", "x", "y", "z").values
         cells = np.argwhere(values[0] > 0)
         told = read(openvdb, out, cells)
         assert list(told) == ["extinction_440", "extinction_550", "extinction_665", "extinction_866"]
@@ -115,7 +115,7 @@ def test_missing_cells_and_those_below_the_threshold_are_inactive(openvdb, produ
     changed.extinction[:, :4] = np.nan
     changed["contributing_granules"] = changed.extinction.notnull().astype("u1")
     changed.to_netcdf(mosaic)
-    values = changed.extinction.transpose("x", "y", "altitude").values
+    values = changed.extinction.transpose("x", "y", "z").values
     told = read(openvdb, write_vdb(mosaic, tmp_path / "a.vdb"), [(5, 2, 10)])["extinction"]
     assert told["active"] == int((values > 0).sum()) and told["on"] == [False] and told["values"] == [0.0]
     told = read(openvdb, write_vdb(mosaic, tmp_path / "b.vdb", threshold_per_m=0.01))["extinction"]

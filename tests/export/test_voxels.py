@@ -14,10 +14,10 @@ def test_blocks_are_the_cells_in_the_order_x_y_z(product):
     for (i, j, k), values in voxels.blocks(np.nan):
         whole[i : i + values.shape[0], j : j + values.shape[1], k : k + values.shape[2]] = values
     with xr.open_dataset(product) as dataset:
-        known = dataset.extinction.transpose("x", "y", "altitude").values
+        known = dataset.extinction.transpose("x", "y", "z").values
         assert np.isnan(known).any()  # beside the scene; there is no cloud there for other programs
         assert np.array_equal(whole, np.nan_to_num(known))
-        assert voxels.first_m == pytest.approx([float(dataset[n][0]) for n in ("x", "y", "altitude")])
+        assert voxels.first_m == pytest.approx([float(dataset[n][0]) for n in ("x", "y", "z")])
     assert voxels.step_m == pytest.approx((200.0, 200.0, 100.0))
     assert voxels.fields.keys() == {"extinction"}
 
@@ -36,11 +36,11 @@ def test_a_large_product_is_averaged_and_keeps_its_mass_and_place(product):
 
 def test_cells_of_different_sizes_are_refused(product, tmp_path):
     with xr.open_dataset(product) as dataset:
-        altitude = dataset.altitude.values.copy()
+        altitude = dataset.z.values.copy()
         altitude[-1] += 30.0
-        dataset.assign_coords(altitude=altitude).to_netcdf(tmp_path / "uneven.nc")
+        dataset.assign_coords(z=altitude).to_netcdf(tmp_path / "uneven.nc")
     with pytest.raises(
-        SceneError, match=r"uneven\.nc: variable altitude: .* only a voxel grid can be exported"
+        SceneError, match=r"uneven\.nc: variable z: .* only a voxel grid can be exported"
     ):
         open_voxels(tmp_path / "uneven.nc")
 

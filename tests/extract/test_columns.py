@@ -96,8 +96,8 @@ def test_a_run_is_extracted_above_its_ground_with_its_rays(run, info, request_, 
     assert "path" not in json.loads((parts / "plan.json").read_text())["source"]["scene"]
     with xr.load_dataset(merge([parts], tmp_path / "extract.nc")) as dataset:
         present = dataset.extinction.notnull()
-        above = dataset.altitude >= dataset.surface_altitude
-        inside = dataset.surface_altitude.notnull() & present.any("altitude") & (dataset.altitude <= 4_000.0)
+        above = dataset.z >= dataset.surface_altitude
+        inside = dataset.surface_altitude.notnull() & present.any("z") & (dataset.z <= 4_000.0)
         assert dataset.extinction.where(present).max() == 1.0
         assert bool((present == (above & inside)).all()) and 0.1 < float(present.mean()) < 0.9
         assert dataset.ray_count.where(present).max() > 70

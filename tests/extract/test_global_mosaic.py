@@ -64,7 +64,7 @@ def test_fields_equal_to_a_coordinate_come_back_equal_to_that_coordinate(place, 
     dataset = mosaic(pair(tmp_path, source, PLACES[place]), tmp_path / "mosaic.nc")
     block = dataset.extinction.isel(band=0, drop=True)
     lat, lon, altitude = (
-        dataset[name].broadcast_like(block).values for name in ("latitude", "longitude", "altitude")
+        dataset[name].broadcast_like(block).values for name in ("latitude", "longitude", "z")
     )
     error_m = np.abs(dataset.extinction.values - np.moveaxis(bands_of(lat, lon, altitude), -1, 0))
     error_m /= np.array([1 / DEGREE_M, 1 / 6.4e6, 1 / 6.4e6, 1.0]).reshape(4, 1, 1, 1)
@@ -96,7 +96,7 @@ def test_scenes_fade_into_each_other_and_their_rays_add_up(source, tmp_path):
     }
     ground = dataset.surface_altitude.values
     assert np.nanmin(ground) == 300.0 and np.nanmax(ground) == 600.0
-    assert not flags[dataset.altitude.values[:, None, None] < ground].any()
+    assert not flags[dataset.z.values[:, None, None] < ground].any()
     (overlap,) = json.loads(dataset.attrs["overlaps"])
     assert overlap["ratio"] == pytest.approx(0.5) and overlap["granules"] == ["G.a", "G.b"]
     assert "square of its column's horizontal distance" in dataset.attrs["mosaic_weights"]
@@ -112,8 +112,8 @@ def test_other_steps_are_refused_and_another_top_is_not(source, tmp_path):
         merge([one.path, finer.path], tmp_path / "mosaic.nc")
     lower = make_parts(tmp_path, source, PLACES["equator"], "c", top_m=700.0)
     dataset = mosaic([one, lower], tmp_path / "mosaic.nc")
-    assert (dataset.contributing_granules.sel(altitude=slice(900, None)) < 2).all()
-    assert dataset.sizes["altitude"] == one.grid.shape[0]
+    assert (dataset.contributing_granules.sel(z=slice(900, None)) < 2).all()
+    assert dataset.sizes["z"] == one.grid.shape[0]
 
 
 @pytest.mark.parametrize("growth", [0.0, 0.05])

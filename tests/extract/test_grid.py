@@ -57,7 +57,7 @@ def test_points_are_the_coordinates(make_grid):
     points = grid.points(part)
     coords = {coordinate.name: coordinate.values for coordinate in grid.coordinates()}
     assert points.dtype == np.float64
-    for axis, name in ((0, "x"), (1, "y"), (2, "altitude")):
+    for axis, name in ((0, "x"), (1, "y"), (2, "z")):
         expected = coords[name][part[grid.dims.index(name)]]
         along = [1, 1, 1]
         along[grid.dims.index(name)] = -1

@@ -31,7 +31,7 @@ def test_a_field_equal_to_a_coordinate_comes_back_equal_to_that_coordinate(kind,
         block = dataset.extinction.isel(band=0, drop=True)
         lat, lon, altitude = (
             dataset[name].broadcast_like(block).transpose(*block.dims).values
-            for name in ("latitude", "longitude", "altitude")
+            for name in ("latitude", "longitude", "z")
         )
         expected = np.moveaxis(bands_of(lat, lon, altitude), -1, 0)
         per_metre = PER_METRE.reshape(-1, *(1,) * block.ndim)

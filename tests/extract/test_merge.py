@@ -32,7 +32,7 @@ QUANTITIES = {
     # Extinction is not negative, so each is shifted up.
     "latitude": (lambda geo, p: geo[0] + 90.0, lambda d: d.latitude + 90.0, 2e-5),
     "longitude": (lambda geo, p: geo[1] + 180.0, lambda d: d.longitude + 180.0, 5e-5),
-    "altitude": (lambda geo, p: p[..., 2], lambda d: d.altitude, 1e-2),
+    "altitude": (lambda geo, p: p[..., 2], lambda d: d.z, 1e-2),
     "x": (lambda geo, p: p[..., 0] + 1e4, lambda d: d.x + 1e4, 1e-2),
     "y": (lambda geo, p: p[..., 1] + 1e4, lambda d: d.y + 1e4, 1e-2),
 }
@@ -51,7 +51,7 @@ def test_a_field_equal_to_a_coordinate_comes_back_equal_to_that_coordinate(
             expected = coordinate(dataset).broadcast_like(dataset.extinction)
             # The pole itself has every longitude.
             judged = (np.abs(dataset.latitude) < 89.999).values if name == "longitude" else np.bool_(True)
-            error = np.abs(dataset.extinction - expected).transpose("altitude", "y", "x").values
+            error = np.abs(dataset.extinction - expected).transpose("z", "y", "x").values
             assert np.where(judged, error, 0.0).max() < tolerance, name
 
 
@@ -59,11 +59,11 @@ def test_the_file_is_self_describing(finished, tmp_path):
     out = merge([finished.path], tmp_path / "extract.nc")
     with xr.open_dataset(out, decode_coords="all") as dataset:
         extinction = dataset.extinction
-        assert extinction.dims == ("altitude", "y", "x")
+        assert extinction.dims == ("z", "y", "x")
         assert extinction.attrs["units"] == "m-1"
         assert {"latitude", "longitude", "time", "crs"} <= set(extinction.coords)
-        assert dataset.altitude.attrs["positive"] == "up"
-        assert dataset.altitude.attrs["standard_name"] == "height_above_reference_ellipsoid"
+        assert dataset.z.attrs["positive"] == "up"
+        assert dataset.z.attrs["standard_name"] == "height_above_reference_ellipsoid"
         assert dataset.latitude.attrs["units"] == "degrees_north"
         assert dataset.longitude.attrs["units"] == "degrees_east"
         assert dataset.crs.attrs["grid_mapping_name"] == "latitude_longitude"
@@ -98,7 +98,7 @@ def test_bands_keep_their_wavelengths(make_grid, known_field, source, tmp_path):
     parts = Parts.create_or_resume(tmp_path / "parts.zarr", make_grid(step_m=1_000.0), 4, source)
     fill(parts, known_field(lambda p: np.ones(len(p)), bands=4), CPU, parts.shards)
     with xr.open_dataset(merge([parts.path], tmp_path / "extract.nc")) as dataset:
-        assert dataset.extinction.dims == ("band", "altitude", "y", "x")
+        assert dataset.extinction.dims == ("band", "z", "y", "x")
         assert dataset.wavelength.values.tolist() == [441.0, 549.0, 669.0, 873.0]
         assert dataset.wavelength.attrs["units"] == "nm"
         assert dataset.wavelength.attrs["standard_name"] == "sensor_band_central_radiation_wavelength"

@@ -85,7 +85,7 @@ def pair(make_scene: Callable[..., Parts], apart_m: float = 6_000.0) -> list[Par
 
 def inner(dataset: xr.Dataset) -> np.ndarray:
     """Columns (y, x) away from the outer edge, where values are constant over half a cell."""
-    present = (dataset.contributing_granules > 0).all("altitude").values
+    present = (dataset.contributing_granules > 0).all("z").values
     return binary_erosion(present, np.ones((3, 3)), iterations=2)
 
 
@@ -108,7 +108,7 @@ def test_fields_equal_to_a_coordinate_come_back_equal_to_that_coordinate(make_sc
         ]
         dataset = mosaic(*scenes)
         lat, lon = (dataset[c].values[None] for c in ("latitude", "longitude"))
-        expected = function(lat, lon, dataset.altitude.values[:, None, None])
+        expected = function(lat, lon, dataset.z.values[:, None, None])
         error_m = np.abs(dataset.extinction.values - expected) / per_metre
         present = dataset.contributing_granules.values > 0
         assert present.mean() > 0.5
@@ -151,7 +151,7 @@ def test_one_scene_fades_into_the_other_without_a_seam(make_scene, mosaic):
         make_scene("b", constant(2.0), *beside(18.0, -61.5, 6_000.0, 0.0)),
     ]
     dataset = mosaic(*scenes)
-    middle = dataset.extinction.isel(altitude=0, y=dataset.sizes["y"] // 2).values
+    middle = dataset.extinction.isel(z=0, y=dataset.sizes["y"] // 2).values
     middle = middle[np.isfinite(middle)]
     overlap_m = 13_000.0 - 6_000.0
     assert middle[3] == 1.0 and middle[-4] == 2.0
@@ -172,7 +172,7 @@ def test_a_scene_counts_only_where_its_images_looked(make_scene, mosaic):
     frame = scenes[0].grid.frame
     x, y, _ = np.moveaxis(frame.from_geodetic(dataset.latitude.values, dataset.longitude.values), -1, 0)
     bit = dataset.contributing_granules.attrs["flag_meanings"].split().index("G.swath")
-    counted = (dataset.contributing_granules.isel(altitude=0).values >> bit) & 1
+    counted = (dataset.contributing_granules.isel(z=0).values >> bit) & 1
     assert not counted[(np.abs(x) > 5_900) & (np.abs(y) > 3_200)].any()
     assert counted[(np.abs(x) < 3_000) & (np.abs(y) < 3_000)].all()
     area_m2 = counted.sum() * STEP_M**2
@@ -186,15 +186,15 @@ def test_every_cell_tells_its_granules(make_scene, mosaic):
     ]
     dataset = mosaic(*scenes)
     flags = dataset.contributing_granules
-    assert flags.dtype == np.uint8 and flags.dims == ("altitude", "y", "x")
+    assert flags.dtype == np.uint8 and flags.dims == ("z", "y", "x")
     names = flags.attrs["flag_meanings"].split()
     assert sorted(names) == ["G.a_b", "G.c"]
     bits = dict(zip(names, flags.attrs["flag_masks"].tolist(), strict=True))
     assert sorted(bits.values()) == [1, 2]
-    row = flags.isel(altitude=0, y=flags.sizes["y"] // 2).values
+    row = flags.isel(z=0, y=flags.sizes["y"] // 2).values
     assert row[2] == bits["G.a_b"] and row[-3] == bits["G.c"] and row[len(row) // 2] == 3
     # Above the top of one there is only the other.
-    assert not (flags.sel(altitude=slice(400.0, None)).values & bits["G.a_b"]).any()
+    assert not (flags.sel(z=slice(400.0, None)).values & bits["G.a_b"]).any()
     missing = dataset.extinction.isnull().values
     assert missing.any() and np.array_equal(missing, flags.values == 0)
     assert dataset.extinction.attrs["ancillary_variables"] == "contributing_granules"
@@ -213,7 +213,7 @@ def test_the_file_says_how_it_was_made_and_where_scenes_disagree(make_scene, mos
     assert overlap["granules"] == ["G.a", "G.b"]
     assert overlap["ratio"] == pytest.approx(0.5, rel=1e-5)
     assert overlap["rank_correlation"] == pytest.approx(1.0, abs=1e-3)
-    assert overlap["columns"] == int((dataset.contributing_granules == 3).isel(altitude=0).sum())
+    assert overlap["columns"] == int((dataset.contributing_granules == 3).isel(z=0).sum())
     assert "square of its column's horizontal distance to the edge" in dataset.attrs["mosaic_weights"]
     assert dataset.attrs["time_coverage_start"] == "2025-06-05T16:00:00+00:00"
     inputs = json.loads(dataset.attrs["inputs"])
@@ -245,8 +245,8 @@ def test_scenes_of_other_steps_are_brought_to_the_finest(make_scene, mosaic, ste
     dataset = mosaic(*scenes)
     assert dataset.attrs["horizontal_spacing_m"] == min(steps)
     assert dataset.attrs["vertical_spacing_m"] == min(steps) / 2
-    expected = 1.0 + 1e-4 * (dataset.latitude - 17.0) * DEGREE_M + 1e-3 * dataset.altitude
-    error = np.abs(dataset.extinction - expected).transpose("altitude", "y", "x").values
+    expected = 1.0 + 1e-4 * (dataset.latitude - 17.0) * DEGREE_M + 1e-3 * dataset.z
+    error = np.abs(dataset.extinction - expected).transpose("z", "y", "x").values
     inside = binary_erosion(dataset.contributing_granules.values > 0, np.ones((3, 3, 3)), iterations=2)
     assert error[inside].max() < 2e-4
 
@@ -280,7 +280,7 @@ def test_bands_keep_their_order(make_scene, mosaic):
         make_scene("b", constant(1.0), *beside(18.0, -61.5, 6_000.0, 0.0), bands=4),
     ]
     dataset = mosaic(*scenes)
-    assert dataset.extinction.dims == ("band", "altitude", "y", "x")
+    assert dataset.extinction.dims == ("band", "z", "y", "x")
     assert dataset.wavelength.values.tolist() == [441.0, 549.0, 669.0, 873.0]
     for band in range(4):
         values = dataset.extinction.isel(band=band).values

@@ -42,7 +42,7 @@ def test_a_finished_extraction_holds_the_field_and_receipts_that_fit(finished, w
 def test_the_array_is_plain_sharded_zarr_v3(finished):
     array = zarr.open_array(finished.path / "extinction", mode="r")
     assert array.metadata.zarr_format == 3
-    assert array.metadata.dimension_names == ("band", "altitude", "y", "x")
+    assert array.metadata.dimension_names == ("band", "z", "y", "x")
     assert (array.shape, array.shards, array.chunks) == ((1, 40, 65, 65), (1, 64, 32, 32), (1, 32, 32, 32))
     assert array.dtype == np.float32 and np.isfinite(array[:]).all()
 

@@ -35,7 +35,7 @@ def write_curtain(path, *, upward=True, bands=False):
     xr.Dataset(
         {
             "extinction": values,
-            "altitude": (dims, altitude),
+            "z": (dims, altitude),
             "latitude": ("profile", latitude),
             "longitude": ("profile", longitude),
             **({"wavelength": ("band", [441.0, 669.0])} if bands else {}),
@@ -57,8 +57,8 @@ def write_columns(path, *, bins):
     extinction[4:7, 5:12, 8:20] = 0.003
     extinction[:, :2] = np.nan
     values = {
-        "extinction": (("altitude", *dims), extinction),
-        "altitude": ("altitude", 250.0 + 500.0 * np.arange(12)),
+        "extinction": (("z", *dims), extinction),
+        "z": ("z", 250.0 + 500.0 * np.arange(12)),
         "latitude": (place[0], latitude),
         "longitude": (place[1], (longitude + 180.0) % 360.0 - 180.0),
     }
@@ -175,12 +175,12 @@ def test_what_cannot_be_drawn_is_said(make, write_extract, tmp_path):
     ("kind", "spoil", "said"),
     [
         ("curtain", lambda d: d.drop_vars("latitude"), "variable latitude is missing"),
-        ("curtain", lambda d: d.assign(altitude=d["altitude"][0]), "not as atmonr merge writes it"),
+        ("curtain", lambda d: d.assign(z=d["z"][0]), "not as atmonr merge writes it"),
         ("curtain", lambda d: d.isel(profile=[20]), "at least 2 levels and 2 profiles"),
         ("curtain", lambda d: d.assign(extinction=d["extinction"].expand_dims(band=2)), "'wavelength'"),
         ("columns", lambda d: d.assign(latitude=d["latitude"] * np.nan), "no column has a place"),
         ("columns", lambda d: d.assign(latitude=("other", [1.0])), "not as atmonr merge writes it"),
-        ("columns", lambda d: d.assign(altitude=-d["altitude"]), "ascending"),
+        ("columns", lambda d: d.assign(z=-d["z"]), "ascending"),
     ],
 )
 def test_a_damaged_product_is_refused(make, tmp_path, kind, spoil, said):

@@ -66,7 +66,7 @@ class CurtainGrid(GeographicGrid):
         number = self.first_profile + np.arange(profiles, dtype=np.int32)
         return [
             Coordinate("profile", ("profile",), number, {"long_name": "index of the profile in its file"}),
-            Coordinate("altitude", self.dims, self.height_m, ALTITUDE_ATTRIBUTES),
+            Coordinate("z", self.dims, self.height_m, ALTITUDE_ATTRIBUTES),
             horizontal_coordinate("latitude", ("profile",), self.latitude_deg),
             horizontal_coordinate("longitude", ("profile",), self.longitude_deg),
             Coordinate(

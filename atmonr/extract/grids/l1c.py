@@ -41,7 +41,7 @@ class L1cGrid(GeographicGrid):
     source: dict[str, Any]
 
     kind: ClassVar[str] = "l1c"
-    dims: ClassVar[tuple[str, ...]] = ("altitude", "bins_along_track", "bins_across_track")
+    dims: ClassVar[tuple[str, ...]] = ("z", "bins_along_track", "bins_across_track")
 
     def __post_init__(self) -> None:
         self._refuse_too_many_cells()
@@ -85,7 +85,7 @@ class L1cGrid(GeographicGrid):
     def coordinates(self) -> list[Coordinate]:
         """Return altitude of the levels, latitude and longitude of the bins."""
         return [
-            Coordinate("altitude", ("altitude",), self.altitude_m, {**ALTITUDE_ATTRIBUTES, "axis": "Z"}),
+            Coordinate("z", ("z",), self.altitude_m, {**ALTITUDE_ATTRIBUTES, "axis": "Z"}),
             horizontal_coordinate("latitude", self.dims[1:], self.latitude_deg),
             horizontal_coordinate("longitude", self.dims[1:], self.longitude_deg),
         ]

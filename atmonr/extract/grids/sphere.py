@@ -109,7 +109,7 @@ class GlobalGrid(GeographicGrid):
     shape: tuple[int, int, int]
 
     kind: ClassVar[str] = "global"
-    dims: ClassVar[tuple[str, ...]] = ("altitude", "latitude", "longitude")
+    dims: ClassVar[tuple[str, ...]] = ("z", "latitude", "longitude")
 
     def __post_init__(self) -> None:
         self._refuse_too_many_cells()
@@ -179,8 +179,8 @@ class GlobalGrid(GeographicGrid):
         latitude, longitude = self.lattice.latitude_deg(rows), self.lattice.longitude_deg(columns)
         return [
             Coordinate(
-                "altitude",
-                ("altitude",),
+                "z",
+                ("z",),
                 self.altitude_m,
                 {**ALTITUDE_ATTRIBUTES, "axis": "Z", "comment": LEVELS_COMMENT},
                 self.altitude_bounds_m,

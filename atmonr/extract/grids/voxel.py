@@ -47,7 +47,7 @@ class VoxelGrid(Grid):
     shape: tuple[int, int, int]
 
     kind: ClassVar[str] = "voxel"
-    dims: ClassVar[tuple[str, ...]] = ("altitude", "y", "x")
+    dims: ClassVar[tuple[str, ...]] = ("z", "y", "x")
 
     def __post_init__(self) -> None:
         self._refuse_too_many_cells()
@@ -110,7 +110,7 @@ class VoxelGrid(Grid):
         """Return altitude, y and x of the cell centres [m]."""
         where = "distance of the cell centre from the frame's centre,"
         return [
-            Coordinate("altitude", ("altitude",), self.altitude_m, {**ALTITUDE_ATTRIBUTES, "axis": "Z"}),
+            Coordinate("z", ("z",), self.altitude_m, {**ALTITUDE_ATTRIBUTES, "axis": "Z"}),
             Coordinate(
                 "y", ("y",), self.y_m, {"long_name": f"{where} northward there", "units": "m", "axis": "Y"}
             ),
