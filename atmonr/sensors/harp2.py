@@ -184,11 +184,13 @@ def _wrongly_scaled(images: Images, view_angle_deg: NDArray[np.float32]) -> tupl
 
 
 def _find_flips(images: Images, view_angle_deg: NDArray[np.float32]) -> tuple[bool, bool]:
-    """Flips of the most nadir view that has any geolocation."""
+    """Flips of the most nadir view that has any geolocation; its middle lines tell if most of them have it."""
     for view in np.argsort(np.abs(view_angle_deg)):
-        latitude = images.read_view("latitude", view)
-        if np.isfinite(latitude).any():
-            return find_flips(latitude, images.read_view("longitude", view))
+        for lines in (_middle_lines(images), slice(0, images.shape[1])):
+            latitude = images.read("latitude", np.array([view]), lines)[0]
+            located = np.isfinite(latitude)
+            if located.mean() > 0.5 or (located.any() and latitude.shape[0] == images.shape[1]):
+                return find_flips(latitude, images.read("longitude", np.array([view]), lines)[0])
         if images.places["latitude"][1] == NO_VIEW:
             break
     return False, False
@@ -201,17 +203,21 @@ def _azimuth_notes(images: Images, view_angle_deg: NDArray[np.float32]) -> list[
     that cannot be told, or lines do not follow the flight, this is no reason to refuse a granule.
     """
     evidence = 0.0
-    middle = images.shape[1] // 2
-    lines = slice(max(0, middle - _BAND), min(images.shape[1], middle + _BAND))  # a part of the chunks
     for view in (int(np.argmax(view_angle_deg)), int(np.argmin(view_angle_deg))):
         angle = float(view_angle_deg[view])
-        if abs(angle) >= _OBLIQUE_DEG:
+        if abs(angle) >= _OBLIQUE_DEG and evidence < 0.5:  # from there on, nothing could refute it
             names = ("latitude", "longitude", "sensor_azimuth_angle")
-            seen = [images.read(name, np.array([view]), lines)[0] for name in names]
+            seen = [images.read(name, np.array([view]), _middle_lines(images))[0] for name in names]
             evidence += np.sign(angle) * sensor_behind(*seen)
     if evidence > -0.5:
         return []
     return ["sensor_azimuth_angle seems to point from sensor to pixel: views looking forward see it ahead"]
+
+
+def _middle_lines(images: Images) -> slice:
+    """Enough to tell directions from, and a part of the file's chunks only."""
+    middle = images.shape[1] // 2
+    return slice(max(0, middle - _BAND), min(images.shape[1], middle + _BAND))
 
 
 def _altitude_datum(file: NetcdfFile, level: Level) -> Datum:

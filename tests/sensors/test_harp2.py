@@ -131,6 +131,17 @@ def test_reversed_lines_and_pixels_are_undone_and_remembered(tmp_path, centre, r
         assert granule.notes == ()
 
 
+@pytest.mark.parametrize("missing", [slice(0), slice(60, 141), slice(70, 230)], ids=["none", "many", "middle"])
+def test_the_order_of_many_lines_is_found_wherever_they_have_places(tmp_path, missing):
+    fields = make_fields(image=(300, 6))
+    for name in ("latitude", "longitude"):
+        fields[name][:, missing] = np.nan
+    turned = {name: values[:, ::-1, ::-1] for name, values in fields.items()}
+    for number, (given, flipped) in enumerate(((fields, (False, False)), (turned, (True, True)))):
+        with open_harp2(write_granule(tmp_path / f"{number}.nc", given)) as granule:
+            assert granule.flipped == flipped and granule.notes == ()
+
+
 @pytest.mark.parametrize("latitude", [90.0, -90.0, 89.95])
 def test_a_granule_over_a_pole_is_read_as_it_is(tmp_path, latitude):
     fields = make_fields(centre=(latitude, 20.0))
