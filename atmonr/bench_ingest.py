@@ -45,7 +45,6 @@ def bench_ingest(granule: Path, folder: Path | None = None, device: DeviceKind =
         Seconds of each, the two ratios (1 is as fast as merely reading), and peak host memory: of the ingest
         and of all.
     """
-    place = choose_device(device, 0)
     best = dict.fromkeys(("read_netcdf", "ingest", "load_bytes", "load_rays"), float("inf"))
     ingest_peak = 0.0
     with tempfile.TemporaryDirectory(dir=folder) as made:
@@ -55,6 +54,7 @@ def bench_ingest(granule: Path, folder: Path | None = None, device: DeviceKind =
             _time(best, "ingest", lambda: _ingest(granule, scene))
             ingest_peak = ingest_peak or _peak_mib()  # before anything else has taken memory
             _time(best, "read_netcdf", lambda: _read_images(granule))
+        place = choose_device(device, 0)  # only now: it changes how memory is kept, which no ingest does
         size = _save_bytes(_load_rays(scene, place), copy)
         for _ in range(LOADS):
             _time(best, "load_rays", lambda: _load_rays(scene, place))

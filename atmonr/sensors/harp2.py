@@ -184,7 +184,7 @@ def _wrongly_scaled(images: Images, view_angle_deg: NDArray[np.float32]) -> tupl
 
 
 def _find_flips(images: Images, view_angle_deg: NDArray[np.float32]) -> tuple[bool, bool]:
-    """Flips of the most nadir view that has any geolocation; its middle lines tell if most of them have it."""
+    """Flips of the most nadir view that has any geolocation; its middle lines tell if most have it."""
     for view in np.argsort(np.abs(view_angle_deg)):
         for lines in (_middle_lines(images), slice(0, images.shape[1])):
             latitude = images.read("latitude", np.array([view]), lines)[0]
