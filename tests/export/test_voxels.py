@@ -39,9 +39,7 @@ def test_cells_of_different_sizes_are_refused(product, tmp_path):
         altitude = dataset.z.values.copy()
         altitude[-1] += 30.0
         dataset.assign_coords(z=altitude).to_netcdf(tmp_path / "uneven.nc")
-    with pytest.raises(
-        SceneError, match=r"uneven\.nc: variable z: .* only a voxel grid can be exported"
-    ):
+    with pytest.raises(SceneError, match=r"uneven\.nc: variable z: .* only a voxel grid can be exported"):
         open_voxels(tmp_path / "uneven.nc")
 
 
