@@ -102,8 +102,7 @@ def test_a_cf_checker_finds_no_error_in_the_product_of_any_grid(python, source, 
     assert len(reports) == len(files)
     for file, report in reports.items():
         found = report["cf:1.11"]
-        errors = {message for result in found["high_priorities"] for message in result["msgs"]}
-        assert errors == set(), file
+        assert found["high_count"] == 0, (file, [r["msgs"] for r in found["high_priorities"] if r["msgs"]])
         assert found["scored_points"] > 50
 
 

@@ -55,7 +55,7 @@ def timed(arguments: list[str]) -> tuple[float, float]:
     return start_s, time.monotonic() - begin - start_s
 
 
-def main_of(kills: int, seed: int, undisturbed: list[str], killed: list[str]) -> list[int]:
+def train_killed(kills: int, seed: int, undisturbed: list[str], killed: list[str]) -> list[int]:
     """Return the newest step saved after each kill that hit, -1 if none was."""
     start_s, train_s = timed(undisturbed)
     run = run_of(killed)
@@ -68,7 +68,7 @@ def main_of(kills: int, seed: int, undisturbed: list[str], killed: list[str]) ->
             if moments.random() < 0.3:
                 time.sleep(moments.uniform(0.0, start_s))
             else:
-                # All kills together let no more than 60 % of the training be done.
+                # Even the longest of these waits, 20 times, would leave a part of the training undone.
                 await_record(run, child)
                 time.sleep(moments.uniform(0.0, 0.03 * train_s))
             os.kill(child, signal.SIGKILL)
@@ -81,4 +81,4 @@ def main_of(kills: int, seed: int, undisturbed: list[str], killed: list[str]) ->
 
 
 if __name__ == "__main__":
-    print(json.dumps(main_of(int(sys.argv[1]), int(sys.argv[2]), *json.loads(sys.argv[3]))))
+    print(json.dumps(train_killed(int(sys.argv[1]), int(sys.argv[2]), *json.loads(sys.argv[3]))))
